@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Bare `make` prints what there is. Everything is set up by the targets themselves, in .venv.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# Debian's own interpreter first: every user of the machine can run it, as the tests need.
+PYTHON ?= $(shell for python in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What torbox is built with, what it sends traffic through, and what the tests and the demo run.
+BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
+DEMO_PACKAGES := tor curl iproute2
+# Ubuntu has no firefox-esr of its own; there the tests that need it are skipped and counted.
+FIREFOX := $(shell . /etc/os-release 2>/dev/null; [ "$$ID" = debian ] && echo firefox-esr)
+TEST_PACKAGES := $(FIREFOX) strace tcpdump microsocks procps util-linux iputils-ping
+
+.PHONY: help
+help: ## Show this list
+	@echo "torbox: run any program in a rootless sandbox whose only way out is Tor"; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: .cache/demo-packages .venv/installed ## Show the main job at work, offline, with a private Tor network
+	@$(BIN)/python -m tests.demo
+
+.PHONY: test
+test: .cache/test-packages .venv/installed ## Run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: .venv/installed ## Format, lint, types and layout
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layout.py
+
+.PHONY: tornet
+tornet: .cache/demo-packages .venv/installed ## Run a private Tor network on loopback until Ctrl-C
+	@$(BIN)/python -m tests.tornet
+
+.PHONY: docs
+docs: .venv/installed ## Write the documents that are made from the code
+	$(BIN)/python -m torbox.profiles.reference > docs/profiles.md
+
+.PHONY: wheel
+wheel: .venv/installed ## Build the wheel into dist/
+	$(BIN)/python -m pip --quiet wheel --no-deps --wheel-dir dist .
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# Debian packages are installed when root may, else named in the one line that installs them.
+define need-packages
+	@missing=$$(dpkg-query --show --showformat '$${Package} $${db:Status-Status}\n' $(1) 2>&1 \
+		| awk '/ installed$$/ {next} /no packages found matching/ {print $$NF; next} {print $$1}' | tr '\n' ' '); \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ]; then \
+			echo "installing $$missing"; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+				apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit 1; \
+		else \
+			echo "These packages are missing; install them with this line and try again:"; \
+			echo "  sudo apt-get install -y --no-install-recommends $$missing"; exit 1; \
+		fi; \
+	fi
+	@mkdir -p .cache; touch $@
+endef
+
+.cache/build-packages: Makefile
+	$(call need-packages,$(BUILD_PACKAGES))
+
+.cache/demo-packages: Makefile
+	$(call need-packages,$(BUILD_PACKAGES) $(DEMO_PACKAGES))
+
+.cache/test-packages: Makefile
+	$(call need-packages,$(BUILD_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
+
+.venv/installed: pyproject.toml | .cache/build-packages
+	@test -n "$(PYTHON)" || { echo "torbox needs Python 3.11 or newer, and none is here"; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --use-pep517 --editable '.[dev]'
+	@touch $@

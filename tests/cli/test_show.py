@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`torbox profile …` as scripts and people meet it: what is printed where, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from torbox.cli.entry import main
+from torbox.profiles import load, search
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(search, "SYSTEM", tmp_path / "etc")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    (tmp_path / ".config" / "torbox" / "profiles").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run torbox in this process: exit code, standard output, standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        seen = capsys.readouterr()
+        return code, seen.out, seen.err
+
+    return run
+
+
+def own(home: Path, name: str, text: str) -> None:
+    (home / ".config" / "torbox" / "profiles" / f"{name}.toml").write_text(text)
+
+
+def test_the_list_is_one_line_for_each_profile_when_nobody_looks(home: Path, run: Run) -> None:
+    own(home, "mine", 'description = "my own"')
+    own(home, "broken", "a =")
+    code, out, err = run("profile", "list")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [row[0] for row in rows] == ["broken", "browser", "curl", "default", "mine", "shell"]
+    assert rows[0][1] == "broken.toml: at its end: invalid value"
+    assert rows[4][1:] == ["my own", str(home / ".config" / "torbox" / "profiles" / "mine.toml")]
+    assert (code, err) == (0, "")
+
+
+def test_the_list_is_a_table_on_a_terminal(home: Path) -> None:
+    master, slave = pty.openpty()
+    environ = {**os.environ, "HOME": str(home), "TERM": "xterm", "COLUMNS": "200"}
+    subprocess.run([sys.executable, "-m", "torbox", "profile", "list"], stdout=slave, env=environ, check=True)
+    os.close(slave)
+    drawn = b""
+    while select.select([master], [], [], 5)[0]:
+        try:
+            drawn += os.read(master, 65536)
+        except OSError:  # EIO: all of it was read and nobody holds the other end
+            break
+    os.close(master)
+    assert b"what it is for" in drawn
+    assert b"browser" in drawn
+
+
+def test_show_prints_toml_that_is_the_same_profile(home: Path, run: Run) -> None:
+    code, out, err = run("profile", "show", "browser")
+    assert (code, err) == (0, "")
+    again, profile = load.loads(out), load.load("browser", {}, home)
+    assert (again.net, again.env, again.home) == (profile.net, profile.env, profile.home)
+
+
+def test_check_is_silent_on_standard_output_and_zero_for_what_is_right(run: Run) -> None:
+    code, out, err = run("profile", "check", "browser", "shell")
+    assert (code, out) == (0, "")
+    assert all(line.startswith("torbox: ") for line in err.splitlines())
+
+
+def test_check_tells_every_fault_of_every_profile(home: Path, run: Run) -> None:
+    own(home, "a", 'net.dns = "nmaes"\nnet.mtu = 1\n')
+    own(home, "b", "[net")
+    code, out, err = run("profile", "check", "a", "b", "zzz")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[:4] == [
+        "torbox: a.toml: net.dns: 'nmaes' is not one of names, tor, off; did you mean 'names'?",
+        "torbox: a.toml: net.mtu: 1 is not a whole number of bytes from 1280 to 65520",
+        "torbox: b.toml: at its end: expected ']' at the end of a table declaration",
+        "torbox: no profile is called 'zzz'",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("profile", "show", "brwoser"),
+        ("profile", "check", "./nothing.toml"),
+        ("profile", "show", "/"),
+        ("profile", "show", "/dev/zero"),
+        ("profile", "show", "a\0.toml"),
+        ("profile", "show", "\udcff.toml"),
+        ("profile", "show", ""),
+        ("profile",),
+        ("profile", "frobnicate"),
+        ("profile", "show"),
+        ("frobnicate",),
+        ("profile", "list", "extra"),
+        ("run", "--no-such-option", "true"),
+        ("run", "-v", "-q", "true"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(run: Run, command: tuple[str, ...]) -> None:
+    code, out, err = run(*command)
+    assert (code, out) == (2, "")
+    assert err
+    assert all(line.startswith("torbox: ") and line.isprintable() for line in err.splitlines())
+    assert "bug" not in err

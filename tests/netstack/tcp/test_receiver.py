@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is taken from the guest, what is not, and what is said about it: packet traces, see playbook.py."""
+
+from __future__ import annotations
+
+from tests.netstack.playbook import GUEST_ISS, established
+from torbox.netstack.tcp.outoforder import MAX_PIECES, PIECE_COST
+
+
+def test_small_text_is_acknowledged_after_a_delay() -> None:
+    established().play(">> P. 1:101 ack 1 win 64000\n+0.03\n+0.02\n<< . 1:1 ack 101\n!! read 100")
+
+
+def test_two_full_segments_are_acknowledged_at_once() -> None:
+    established().play(
+        ">> . 1:1461 ack 1 win 64000\n>> . 1461:2921 ack 1 win 64000\n<< . 1:1 ack 2921\n!! read 2920"
+    )
+
+
+def test_a_super_packet_is_acknowledged_at_once() -> None:
+    established(mtu=65520).play(">> . 1:30001 ack 1 win 64000\n<< . 1:1 ack 30001\n!! read 30000")
+
+
+def test_an_answer_carries_the_acknowledgement() -> None:
+    established().play(">> P. 1:101 ack 1 win 64000\n!! read 100\n!! write 50\n<< P. 1:51 ack 101\n+0.1")
+
+
+def test_text_out_of_order_waits_for_the_gap_to_fill() -> None:
+    established().play(
+        """
+        >> . 101:201 ack 1 win 64000
+        << . 1:1 ack 1
+        >> . 301:401 ack 1 win 64000
+        << . 1:1 ack 1
+        >> . 151:351 ack 1 win 64000    # overlaps both
+        << . 1:1 ack 1
+        >> . 1:121 ack 1 win 64000
+        << . 1:1 ack 401
+        !! read 400
+        """
+    )
+
+
+def test_text_that_was_sent_twice_is_taken_once() -> None:
+    established().play(
+        """
+        >> . 1:101 ack 1 win 64000
+        >> . 1:101 ack 1 win 64000
+        << . 1:1 ack 101
+        >> . 51:151 ack 1 win 64000
+        << . 1:1 ack 151
+        !! read 150
+        """
+    )
+
+
+def test_a_fin_out_of_order_is_remembered() -> None:
+    established().play(
+        """
+        >> F. 101:201 ack 1 win 64000
+        << . 1:1 ack 1
+        == ESTABLISHED
+        >> . 1:101 ack 1 win 64000
+        << . 1:1 ack 202
+        == CLOSE-WAIT
+        !! read 200
+        """
+    )
+
+
+def test_urgent_text_is_text() -> None:
+    established().play(">> PU. 1:11 ack 1 win 64000\n!! read 10\n+0.1\n<< . 1:1 ack 11")
+
+
+def test_a_full_ring_closes_the_window_and_reading_opens_it() -> None:
+    established(ring_limit=4000).play(
+        """
+        >> . 1:3001 ack 1 win 64000
+        << . 1:1 ack 3001 win 1000
+        >> . 3001:4001 ack 1 win 64000
+        +0.05
+        << . 1:1 ack 4001 win 0
+        >> . 4001:4002 ack 1 win 64000  # a probe of a byte is not taken
+        << . 1:1 ack 4001 win 0
+        !! read 100                     # too little to tell
+        >> . 4001:4002 ack 1 win 64000
+        +0.05
+        << . 1:1 ack 4002 win 0         # there is room again, but a silly window is not offered
+        !! read 1300
+        !! read 600
+        << . 1:1 ack 4002 win 1999
+        """
+    )
+
+
+def test_text_beyond_the_window_is_cut_off() -> None:
+    established(ring_limit=4000).play(
+        """
+        >> . 1:5001 ack 1 win 64000
+        << . 1:1 ack 4001 win 0
+        !! read 4000
+        << . 1:1 ack 4001 win 4000
+        """
+    )
+
+
+def test_out_of_order_pieces_are_bounded() -> None:
+    book = established()
+    for i in range(MAX_PIECES + 10):
+        seq = 3 + 2 * i
+        book.guest.send_segment(
+            bytes((192, 0, 2, 7)),
+            (40000, 80),
+            (GUEST_ISS + seq) & 0xFFFFFFFF,
+            book.our_iss + 1,
+            0x10,
+            64000,
+            b"",
+            b"x",
+        )
+    book._turn()
+    assert book.connection is not None
+    receiver = book.connection.receiver
+    assert receiver.out_of_order is not None
+    assert len(receiver.out_of_order) == MAX_PIECES
+    assert receiver.pieces_refused == 10
+    assert book.pool.lent == MAX_PIECES * (1 + PIECE_COST)
+    book.connection.abort()
+    book.stack.flush(book.now)
+    assert book.pool.lent == 0
+
+
+def test_a_segment_outside_the_window_is_answered_with_where_we_are() -> None:
+    established(ring_limit=4000).play(
+        ">> . 9001:9101 ack 1 win 64000\n<< . 1:1 ack 1\n>> . -200:-100 ack 1 win 64000\n<< . 1:1 ack 1"
+    )
+
+
+def test_only_an_exact_reset_is_believed() -> None:
+    established().play(
+        """
+        >> R 500:500
+        << . 1:1 ack 1
+        >> R -5:-5
+        == ESTABLISHED
+        >> R 1:1
+        == CLOSED
+        """
+    )
+
+
+def test_a_syn_in_a_connection_is_challenged() -> None:
+    established().play(
+        """
+        >> S 0:0 win 64000
+        << . 1:1 ack 1
+        +0.1
+        >> S 500:500 win 64000
+        << . 1:1 ack 1
+        == ESTABLISHED
+        """
+    )
+
+
+def test_challenges_are_rationed() -> None:
+    established().play(
+        """
+        >> R 500:500
+        << . 1:1 ack 1
+        >> R 501:501
+        >> R 502:502
+        +0.05
+        >> R 503:503
+        << . 1:1 ack 1
+        """
+    )
+
+
+def test_an_acknowledgement_of_what_was_never_sent_is_challenged() -> None:
+    established().play(
+        """
+        >> P. 1:11 ack 5000 win 64000
+        << . 1:1 ack 1
+        +0.1
+        >> P. 1:11 ack -70000 win 9
+        << . 1:1 ack 1
+        >> P. 1:11 ack -10 win 9        # old, but believable
+        !! read 10
+        +0.05
+        << . 1:1 ack 11
+        """
+    )
+
+
+def test_keepalives_of_the_guest_are_answered() -> None:
+    established().play(
+        ">> . 0:0 ack 1 win 64000\n<< . 1:1 ack 1\n+1\n>> . 0:1 ack 1 win 64000\n<< . 1:1 ack 1"
+    )

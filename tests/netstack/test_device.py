@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A tun is a descriptor with one packet a read; so is a datagram socket, which serves in its place here."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from torbox.netstack.device import MAX_FRAME, TunDevice
+from torbox.netstack.testing import MemoryDevice, PcapDevice
+from torbox.netstack.wire import vnet
+
+PACKET = b"\x45" + bytes(range(40))
+HEADER = vnet.emit(vnet.NEEDS_CSUM, csum_start=20, csum_offset=16)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    tun, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    tun.setblocking(False)
+    kernel.settimeout(5)
+    with tun, kernel:
+        yield tun, kernel
+
+
+@pytest.fixture
+def buffer() -> memoryview:
+    return memoryview(bytearray(b"\xff" * MAX_FRAME))
+
+
+def test_a_tun_with_virtio_headers_passes_them_on(
+    ends: tuple[socket.socket, socket.socket], buffer: memoryview
+) -> None:
+    tun, kernel = ends
+    device = TunDevice(tun.fileno(), 1500)
+    assert (device.mtu, device.gso, device.checksums, device.fileno()) == (1500, True, True, tun.fileno())
+    assert device.read_into(buffer) == 0
+    kernel.send(HEADER + PACKET)
+    assert device.read_into(buffer) == len(HEADER + PACKET)
+    assert bytes(buffer[: len(HEADER + PACKET)]) == HEADER + PACKET
+    assert device.write([HEADER, PACKET[:20], memoryview(PACKET)[20:]])
+    assert kernel.recv(1000) == HEADER + PACKET
+
+
+def test_a_tun_without_looks_the_same_from_above(
+    ends: tuple[socket.socket, socket.socket], buffer: memoryview
+) -> None:
+    tun, kernel = ends
+    device = TunDevice(tun.fileno(), 1500, vnet_hdr=False, gso=True)
+    assert (device.gso, device.checksums) == (False, False)
+    assert device.read_into(buffer) == 0
+    kernel.send(PACKET)
+    assert device.read_into(buffer) == vnet.SIZE + len(PACKET)
+    assert bytes(buffer[: vnet.SIZE + len(PACKET)]) == vnet.NONE + PACKET
+    assert device.write([vnet.NONE, PACKET])
+    assert kernel.recv(1000) == PACKET
+
+
+def test_a_full_device_says_so(ends: tuple[socket.socket, socket.socket]) -> None:
+    tun, _ = ends
+    device = TunDevice(tun.fileno(), 1500)
+    written = 0
+    while device.write([HEADER, PACKET]):
+        written += 1
+        assert written < 100_000
+    assert written > 0
+
+
+def test_the_descriptor_stays_the_callers(ends: tuple[socket.socket, socket.socket]) -> None:
+    tun, _ = ends
+    device = TunDevice(tun.fileno(), 1500)
+    del device
+    os.fstat(tun.fileno())
+
+
+def test_a_capture_holds_what_passed_both_ways(buffer: memoryview) -> None:
+    inner = MemoryDevice()
+    file = io.BytesIO()
+    device = PcapDevice(inner, file, lambda: 1234.5)
+    assert (device.mtu, device.gso, device.checksums, device.fileno()) == (1500, True, True, -1)
+    inner.from_guest.append(HEADER + PACKET)
+    assert device.read_into(buffer) == len(HEADER + PACKET)
+    assert device.read_into(buffer) == 0
+    assert device.write([HEADER, b"\x60", b"rest"])
+    assert inner.to_guest.popleft() == HEADER + b"\x60rest"
+    data = file.getvalue()
+    assert struct.unpack_from("=IHHiIII", data) == (0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
+    assert struct.unpack_from("=IIII", data, 24) == (1234, 500_000, len(PACKET), len(PACKET))
+    assert data[40 : 40 + len(PACKET)] == PACKET
+    assert data.endswith(struct.pack("=IIII", 1234, 500_000, 5, 5) + b"\x60rest")

@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stack around TCP: what it answers, what it refuses, what it drops, and what it counts."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from torbox.netstack import icmp, stack
+from torbox.netstack.flow import FlowKey, Refusal
+from torbox.netstack.ring import RingPool
+from torbox.netstack.stack import Stack, StackConfig
+from torbox.netstack.tcp.connection import TcpConnection
+from torbox.netstack.tcp.state import State
+from torbox.netstack.testing import Guest, MemoryDevice
+from torbox.netstack.wire import icmpv4, icmpv6, ip, ipv4, ipv6, tcp, udp, vnet
+
+GUESTS = {4: bytes((10, 0, 2, 100)), 6: bytes.fromhex("fd00" + "00" * 13 + "64")}
+GATEWAYS = {4: bytes((10, 0, 2, 2)), 6: bytes.fromhex("fd00" + "00" * 13 + "02")}
+REMOTES = {4: bytes((192, 0, 2, 7)), 6: bytes.fromhex("20010db8" + "00" * 11 + "07")}
+GROUPS = {4: bytes((224, 0, 0, 251)), 6: bytes.fromhex("ff02" + "00" * 13 + "fb")}
+VERSIONS = pytest.mark.parametrize("version", [4, 6])
+
+
+class World:
+    """A stack, its guest, and an owner that takes datagrams to port 53 alone."""
+
+    def __init__(
+        self, version: int = 4, *, mtu: int = 1500, config: StackConfig | None = None, offload: bool = True
+    ):
+        self.version = version
+        self.now = 50.0
+        self.device = MemoryDevice(mtu, gso=offload, checksums=offload)
+        self.guest = Guest(self.device, GUESTS[version])
+        self.datagrams: list[tuple[FlowKey, bytes]] = []
+        self.opened: list[TcpConnection] = []
+        self.stack = Stack(self.device, self, config or StackConfig(), self.now, pool=RingPool())
+
+    def tcp_opened(self, connection: TcpConnection) -> None:
+        self.opened.append(connection)
+
+    def udp_arrived(self, key: FlowKey, payload: memoryview) -> bool:
+        if key.remote_port != 53:
+            return False
+        self.datagrams.append((key, bytes(payload)))
+        return True
+
+    def turn(self) -> list[ip.Packet]:
+        """Everything that is sent for all that was put in."""
+        while self.stack.receive(self.now):
+            pass
+        self.stack.flush(self.now)
+        packets = []
+        while received := self.guest.received():
+            packets.append(received[1])
+        return packets
+
+    def icmp(self) -> list[tuple[bytes, int, int, bytes]]:
+        """(source, type, code, body) of each message that is sent."""
+        messages = []
+        for packet in self.turn():
+            assert packet.destination == self.guest.address
+            message = icmpv4.parse(packet) if self.version == 4 else icmpv6.parse(packet)
+            messages.append((packet.source, message.type, message.code, bytes(message.body)))
+        return messages
+
+
+# UDP
+
+
+@VERSIONS
+def test_a_datagram_nobody_takes_is_refused_by_its_destination(version: int) -> None:
+    world = World(version)
+    world.guest.send_datagram(REMOTES[version], (4000, 443), b"quic")
+    [(source, type_, code, quote)] = world.icmp()
+    assert source == REMOTES[version]
+    assert (type_, code) == ((3, 3) if version == 4 else (1, 4))
+    quoted = (ipv4 if version == 4 else ipv6).parse(memoryview(quote), 0, len(quote))
+    assert quoted.addresses == GUESTS[version] + REMOTES[version]
+    assert bytes(quoted.payload[:4]) == struct.pack("!HH", 4000, 443)
+
+
+@VERSIONS
+def test_a_datagram_that_is_taken_is_not_refused_and_can_be_answered(version: int) -> None:
+    world = World(version)
+    world.guest.send_datagram(GATEWAYS[version], (4000, 53), b"name?")
+    assert world.turn() == []
+    key = FlowKey(GUESTS[version], 4000, GATEWAYS[version], 53)
+    assert world.datagrams == [(key, b"name?")]
+    assert world.stack.send_datagram(key, b"address!")
+    [packet] = world.turn()
+    assert packet.addresses == GATEWAYS[version] + GUESTS[version]
+    datagram = udp.parse(packet, verify=False)
+    assert (datagram.source_port, datagram.destination_port) == (53, 4000)
+    assert bytes(datagram.payload) == b"address!"
+
+
+@VERSIONS
+@pytest.mark.parametrize("offload", [True, False])
+def test_a_large_datagram_is_sent_in_fragments_with_a_whole_checksum(version: int, offload: bool) -> None:
+    world = World(version, offload=offload)
+    key = FlowKey(GUESTS[version], 4000, GATEWAYS[version], 53)
+    assert world.stack.send_datagram(key, b"x" * 4000)
+    packets = world.turn()
+    assert len(packets) == 3
+    held = world.stack.reassembly
+    whole = [held.put(packet, 0.0) for packet in packets][-1]
+    assert whole is not None
+    assert len(udp.parse(whole).payload) == 4000
+    assert not world.stack.send_datagram(key, b"x" * 65508)
+
+
+@VERSIONS
+def test_fragments_of_the_guest_are_put_together_before_anyone_sees_them(version: int) -> None:
+    world = World(version)
+    form = ipv4 if version == 4 else ipv6
+    addresses = GUESTS[version] + GATEWAYS[version]
+    for port in (53, 54):
+        datagram = udp.emit(addresses, 4000, port, b"y" * 3000)
+        for piece in form.fragments(addresses, ip.UDP, datagram, 1280, port):
+            world.guest.send(piece)
+    [(source, _, _, quote)] = world.icmp()
+    assert world.datagrams == [(FlowKey(GUESTS[version], 4000, GATEWAYS[version], 53), b"y" * 3000)]
+    assert source == GATEWAYS[version]
+    assert quote[: len(form.emit(addresses, 17, 0))][-8:] == addresses[-8:]
+
+
+def test_tcp_in_fragments_is_put_together_too() -> None:
+    world = World()
+    segment = tcp.emit(GUESTS[4] + REMOTES[4], bytes((1, 1, 0, 80)), 7, 0, tcp.SYN, 500, b"\1" * 20)[20:]
+    for piece in ipv4.fragments(GUESTS[4] + REMOTES[4], ip.TCP, segment, 44, 5):
+        world.guest.send(piece)
+    world.turn()
+    assert [connection.key.remote_port for connection in world.opened] == [80]
+
+
+def test_a_super_packet_of_datagrams_is_cut() -> None:
+    world = World()
+    datagram = udp.emit(GUESTS[4] + GATEWAYS[4], 4000, 53, b"aaabbbc", partial=True)
+    packet = ipv4.emit(GUESTS[4] + GATEWAYS[4], ip.UDP, len(datagram)) + datagram
+    header = vnet.emit(vnet.NEEDS_CSUM, vnet.GSO_UDP_L4, 28, 3, 20, 6)
+    world.guest.send(packet, header)
+    world.guest.send(packet, vnet.emit(vnet.NEEDS_CSUM, vnet.GSO_UDP_L4, 28, 0, 20, 6))
+    assert world.turn() == []
+    assert [payload for _, payload in world.datagrams] == [b"aaa", b"bbb", b"c"]
+    assert world.stack.counters.dropped == {"udp: impossible super-packet": 1}
+
+
+# ICMP
+
+
+@VERSIONS
+def test_the_gateway_answers_echo(version: int) -> None:
+    world = World(version)
+    world.guest.send_echo(GATEWAYS[version], 0x12345678, b"are you there")
+    [packet] = world.turn()
+    assert packet.addresses == GATEWAYS[version] + GUESTS[version]
+    message = icmpv4.parse(packet) if version == 4 else icmpv6.parse(packet)
+    assert message.type == (icmpv4.ECHO_REPLY if version == 4 else icmpv6.ECHO_REPLY)
+    assert (message.rest, bytes(message.body)) == (0x12345678, b"are you there")
+
+
+@VERSIONS
+def test_echo_of_the_world_is_prohibited_by_the_gateway(version: int) -> None:
+    world = World(version)
+    world.guest.send_echo(REMOTES[version], 1, b"x" * 2000)
+    [(source, type_, code, quote)] = world.icmp()
+    assert source == GATEWAYS[version]
+    assert (type_, code) == ((3, 13) if version == 4 else (1, 1))
+    assert len(quote) == (icmpv4.MAX_QUOTE if version == 4 else icmpv6.MAX_QUOTE)
+
+
+@VERSIONS
+def test_echo_of_the_world_can_be_answered_where_that_is_wanted(version: int) -> None:
+    world = World(version, config=StackConfig(echo_any=True))
+    world.guest.send_echo(REMOTES[version], 1, b"x")
+    [packet] = world.turn()
+    assert packet.source == REMOTES[version]
+
+
+def test_a_protocol_nobody_speaks_is_refused() -> None:
+    world = World(4)
+    world.guest.send_ip(REMOTES[4], 132, bytes(20))
+    [(source, type_, code, _)] = world.icmp()
+    assert (source, type_, code) == (REMOTES[4], 3, 2)
+    world = World(6)
+    body = bytes((132, 0, 1, 4, 0, 0, 0, 0)) + bytes(20)
+    world.guest.send_ip(REMOTES[6], ipv6.DESTINATION_OPTIONS, body)
+    [packet] = world.turn()
+    message = icmpv6.parse(packet)
+    assert (message.type, message.code) == (icmpv6.PARAMETER_PROBLEM, icmpv6.UNKNOWN_NEXT_HEADER)
+    assert message.rest == 40  # the byte that said 132
+
+
+def test_errors_are_rationed() -> None:
+    world = World()
+    for _ in range(icmp.ERRORS_BURST + 7):
+        world.guest.send_datagram(REMOTES[4], (4000, 443), b"")
+    assert len(world.icmp()) == icmp.ERRORS_BURST
+    assert world.stack.counters.errors_suppressed == 7
+    world.now += 1.5 / icmp.ERRORS_PER_S
+    world.guest.send_datagram(REMOTES[4], (4000, 443), b"")
+    assert len(world.icmp()) == 1
+
+
+@VERSIONS
+def test_a_refusal_that_may_not_be_said_by_icmp_is_a_reset(version: int) -> None:
+    world = World(version)
+    for _ in range(icmp.ERRORS_BURST):
+        world.guest.send_datagram(REMOTES[version], (4000, 443), b"")
+    world.guest.send_segment(REMOTES[version], (4000, 80), 1, 0, tcp.SYN, 100)
+    world.turn()
+    world.stack.refuse(world.opened[0], Refusal.HOST_UNREACHABLE)
+    [packet] = world.turn()
+    assert packet.protocol == ip.TCP
+
+
+# What is dropped
+
+
+@VERSIONS
+def test_what_is_for_many_hosts_is_dropped_in_silence(version: int) -> None:
+    world = World(version)
+    world.guest.send_datagram(GROUPS[version], (5353, 5353), b"mdns")
+    world.guest.send_echo(GROUPS[version], 1, b"")
+    world.guest.send_segment(GROUPS[version], (4000, 80), 1, 0, tcp.SYN, 100)
+    assert world.turn() == []
+    assert world.stack.counters.dropped == {"not between two hosts": 2, "tcp: not between two hosts": 1}
+
+
+def test_router_solicitations_and_reports_are_dropped_in_silence() -> None:
+    world = World(6)
+    routers = bytes.fromhex("ff02" + "00" * 13 + "02")
+    addresses = world.guest.address + routers
+    world.guest.send_ip(routers, ip.ICMPV6, icmpv6.emit(addresses, 133, 0, 0, b""))
+    report = icmpv6.emit(addresses, 143, 0, 0, bytes(20))
+    hop_by_hop = bytes((ip.ICMPV6, 0, 5, 2, 0, 0, 1, 0))
+    world.guest.send_ip(routers, ipv6.HOP_BY_HOP, hop_by_hop + report)
+    assert world.turn() == []
+    assert world.stack.counters.dropped == {"not between two hosts": 2}
+
+
+def test_broadcasts_are_dropped_in_silence() -> None:
+    world = World()
+    for address in ((10, 0, 2, 255), (255, 255, 255, 255)):
+        world.guest.send_datagram(bytes(address), (68, 67), b"dhcp")
+        world.guest.send_segment(bytes(address), (4000, 80), 1, 0, tcp.SYN, 100)
+    assert world.turn() == []
+    assert sum(world.stack.counters.dropped.values()) == 4
+
+
+@pytest.mark.parametrize("source", [(0, 0, 0, 0), (224, 0, 0, 1), (255, 255, 255, 255), (10, 0, 2, 2)])
+def test_a_source_that_can_be_nobody_opens_nothing(source: tuple[int, ...]) -> None:
+    world = World()
+    world.guest.address = bytes(source)
+    world.guest.send_segment(REMOTES[4], (4000, 80), 1, 0, tcp.SYN, 100)
+    world.guest.send_segment(REMOTES[4], (4000, 80), 1, 1, tcp.ACK, 100)
+    assert world.turn() == []
+    assert world.opened == []
+
+
+def test_icmp_errors_are_not_answered() -> None:
+    world = World()
+    world.guest.send_ip(REMOTES[4], ip.ICMPV4, icmpv4.emit(3, 3, 0, bytes(28)))
+    assert world.turn() == []
+    assert world.stack.counters.dropped == {"icmp: not an echo request": 1}
+
+
+def test_nothing_follows_no_next_header() -> None:
+    world = World(6)
+    world.guest.send_ip(REMOTES[6], ip.NO_NEXT_HEADER, b"")
+    assert world.turn() == []
+
+
+@pytest.mark.parametrize("frame", [b"", bytes(10), bytes(11), bytes(40), bytes(10) + b"\x60" + bytes(39)])
+def test_frames_that_are_nothing_are_counted_and_dropped(frame: bytes) -> None:
+    world = World()
+    world.device.from_guest.append(frame)
+    world.guest.send_echo(GATEWAYS[4], 1, b"")
+    assert world.stack.receive(world.now) is False or frame == b""
+    if frame:
+        assert len(world.turn()) == 1
+        assert world.stack.counters.packets_from_guest == 2
+
+
+def test_a_wrong_checksum_is_dropped_unless_it_was_left_to_hardware() -> None:
+    world = World()
+    syn = bytearray(tcp.emit(GUESTS[4] + REMOTES[4], bytes((1, 1, 0, 80)), 7, 0, tcp.SYN, 500))
+    syn[-1] ^= 1
+    world.guest.send(bytes(syn))
+    world.turn()
+    assert world.stack.counters.dropped == {"tcp: wrong checksum": 1}
+    world.guest.send(bytes(syn), vnet.emit(vnet.NEEDS_CSUM, csum_start=20, csum_offset=16))
+    world.turn()
+    assert len(world.opened) == 1
+
+
+# To the guest
+
+
+@VERSIONS
+@pytest.mark.parametrize("offload", [True, False])
+def test_the_virtio_header_says_what_the_kernel_is_to_do(version: int, offload: bool) -> None:
+    world = World(version, offload=offload)
+    world.guest.send_segment(REMOTES[version], (4000, 80), 1, 0, tcp.SYN, 65535, b"\2\4\x05\x00")
+    world.turn()
+    connection = world.opened[0]
+    connection.accept()
+    world.stack.flush(world.now)
+    received = world.guest.received()
+    assert received is not None
+    iss = tcp.parse(received[1], verify=not offload).seq
+    world.guest.send_segment(REMOTES[version], (4000, 80), 2, iss + 1, tcp.ACK, 65535)
+    world.turn()
+    connection.snd_buf.write(b"z" * 3001)
+    world.stack.mark(connection)
+    world.stack.flush(world.now)
+    headers = []
+    while received := world.guest.received():
+        header, packet = received
+        segment = tcp.parse(packet, verify=not offload)
+        headers.append((header.flags, header.gso_type, header.gso_size, len(segment.data)))
+        if offload:
+            ip_size = 20 if version == 4 else 40
+            assert (header.csum_start, header.csum_offset, header.hdr_len) == (ip_size, 16, ip_size + 20)
+    gso_type = vnet.GSO_TCPV4 if version == 4 else vnet.GSO_TCPV6
+    if offload:
+        assert headers == [(vnet.NEEDS_CSUM, gso_type, 1280, 3001)]
+    else:
+        assert headers == [(0, 0, 0, 1280), (0, 0, 0, 1280), (0, 0, 0, 441)]
+
+
+def test_a_device_without_room_is_counted_and_what_was_lost_is_sent_again() -> None:
+    world = World()
+    world.guest.send_segment(REMOTES[4], (4000, 80), 1, 0, tcp.SYN, 65535)
+    world.turn()
+    world.device.full = True
+    world.opened[0].accept()
+    assert world.turn() == []
+    assert world.stack.counters.unsent == 1
+    world.device.full = False
+    world.now = world.stack.deadline + 0.001
+    world.stack.expire(world.now)
+    assert len(world.turn()) == 1
+
+
+# Bounds
+
+
+def test_a_batch_is_bounded() -> None:
+    world = World()
+    for _ in range(stack.BATCH + 1):
+        world.guest.send_echo(GATEWAYS[4], 1, b"")
+    assert world.stack.receive(world.now)
+    assert len(world.device.from_guest) == 1
+    assert not world.stack.receive(world.now)
+
+
+def handshake(world: World, port: int) -> TcpConnection:
+    world.guest.send_segment(REMOTES[4], (port, 80), 1, 0, tcp.SYN, 65535)
+    world.turn()
+    connection = world.opened[-1]
+    connection.accept()
+    [packet] = world.turn()
+    iss = tcp.parse(packet, verify=False).seq
+    world.guest.send_segment(REMOTES[4], (port, 80), 2, (iss + 1) & 0xFFFFFFFF, tcp.ACK, 65535)
+    world.turn()
+    assert connection.state is State.ESTABLISHED
+    return connection
+
+
+def test_time_wait_is_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "MAX_TIME_WAIT", 3)
+    world = World()
+    connections = [handshake(world, 1000 + i) for i in range(5)]
+    for connection in connections:
+        connection.close()
+        [packet] = world.turn()
+        fin = tcp.parse(packet, verify=False)
+        world.guest.send_segment(
+            REMOTES[4],
+            (connection.key.guest_port, 80),
+            2,
+            (fin.seq + 1) & 0xFFFFFFFF,
+            tcp.ACK | tcp.FIN,
+            65535,
+        )
+        world.turn()
+        assert connection.state is State.TIME_WAIT
+    assert list(world.stack.connections.values()) == connections[2:]
+
+
+def test_refusals_by_silence_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "MAX_SILENCED", 3)
+    world = World()
+    for _ in range(2):
+        for port in range(5):
+            world.guest.send_segment(REMOTES[4], (1000 + port, 80), 1, 0, tcp.SYN, 65535)
+        world.turn()
+        for connection in world.opened[-5:]:
+            if connection.state is State.SYN_RECEIVED:
+                world.stack.refuse(connection, Refusal.TIMED_OUT)
+        assert world.turn() == []
+    assert len(world.opened) == 5 + 2  # the two oldest were forgotten, so they were tried anew
+    assert world.stack.counters.dropped == {"tcp: repeated after a refusal by silence": 3}
+
+
+def test_the_same_two_ends_are_not_connected_twice() -> None:
+    world = World(config=StackConfig(max_connections=2))
+    connection = handshake(world, 1000)
+    assert world.stack.connect(connection.key) is None
+    assert world.stack.connect(connection.key._replace(guest_port=2000)) is not None
+    assert world.stack.connect(connection.key._replace(guest_port=3000)) is None
+
+
+def test_a_thousand_short_connections_leave_nothing_behind() -> None:
+    world = World()
+    for i in range(1000):
+        connection = handshake(world, 1000 + i)
+        world.guest.send_segment(REMOTES[4], (1000 + i, 80), 2, 0, tcp.RST, 0)
+        world.turn()
+        assert connection.was_reset
+        world.opened.clear()
+    assert not world.stack.connections
+    assert not world.stack.half_open
+    assert not world.stack.dirty
+    assert len(world.stack.timers) <= 2048
+    world.stack.expire(world.now + 1000)
+    assert len(world.stack.timers) == 0

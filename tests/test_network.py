@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an upstream on this machine is not asked for: the way back to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests.support.people import Person
+
+OWN = ("203.0.113.5", "2001:db8:1::7")  # the machine's, in a network of the test's own
+NAMES = ("_gateway", "_outbound", "_localdnsstub", "box", "box.example.com", "x.localdomain", "nas.home.arpa")
+
+# As the machine: its addresses, a site that listens on all of them, a SOCKS proxy, and torbox.
+MACHINE = r"""
+set -e
+ip link set lo up
+ip addr add 203.0.113.5/32 dev lo
+ip addr add 2001:db8:1::7/128 dev lo nodad
+mount --make-rprivate /
+mkdir /tmp/$$ && mount -t tmpfs none /tmp/$$
+printf '127.0.0.1 localhost\n203.0.113.5 box.example.com box\n' > /tmp/$$/hosts
+mount --bind /tmp/$$/hosts /etc/hosts
+umount -l /tmp/$$ && rmdir /tmp/$$
+hostname box.example.com
+microsocks -i 127.0.0.1 -p 1080 2>/dev/null & PROXY=$!
+python3 -c '
+import socket
+s = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True)
+while True:
+    c, _ = s.accept()
+    with c: c.sendall(b"inside")
+' & SITE=$!
+trap 'kill $PROXY $SITE; wait $PROXY $SITE || true' EXIT
+until (: >/dev/tcp/127.0.0.1/1080 && : >/dev/tcp/127.0.0.1/8080) 2>/dev/null; do :; done
+curl -s --http0.9 --max-time 5 --socks5-hostname 127.0.0.1:1080 http://box.example.com:8080/; echo
+"$@"
+"""
+GUEST = r"""
+import socket, sys
+for name in sys.argv[1:]:
+    try:
+        with socket.create_connection((name, 8080), 2) as s:
+            print(name, s.recv(6).decode())
+    except socket.gaierror:
+        print(name, "no such name")
+    except TimeoutError:
+        print(name, "silence")
+    except OSError as error:
+        print(name, error)
+"""
+
+
+def test_a_proxy_on_this_machine_is_not_asked_for_the_machines_addresses_or_names(person: Person) -> None:
+    if os.geteuid():
+        pytest.skip("needs root: a machine with addresses and a name of its own is made")
+    machine = ("unshare", "--net", "--mount", "--uts", "bash", "-c", MACHINE, "machine")
+    arguments = ("run", "-q", "--upstream", "socks5://127.0.0.1:1080", "--", "python3", "-c", GUEST)
+    done = subprocess.run(
+        [*machine, *person.command(*arguments, *OWN, *NAMES)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=dict(person.environment),
+        cwd="/",
+    )
+    proxied, *lines = done.stdout.splitlines()
+    assert proxied == "inside", "the proxy itself would reach it"
+    assert lines == [f"{own} silence" for own in OWN] + [f"{name} no such name" for name in NAMES], (
+        done.stderr
+    )

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A plan is a value: what a sandbox will be follows from profile, command line and environment alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from torbox import plan
+from torbox.errors import ProfileError, UsageError
+from torbox.mounts import Bind, TextFile, Tmpfs
+from torbox.plan import SandboxPlan
+from torbox.profiles import load
+
+
+def made(
+    text: str = "", *, command: tuple[str, ...] = ("true",), upstream: str | None = None, **environ: str
+) -> SandboxPlan:
+    profile = load.loads(text)
+    return plan.make(profile, command=command, upstream=upstream, environ=environ, home="/home/caller")
+
+
+def test_the_environment_is_the_sandboxs_own() -> None:
+    environment = made(
+        SSH_AUTH_SOCK="/run/x", HOME="/home/caller", TZ="Europe/Paris", TERM="xterm"
+    ).environment
+    assert environment["HOME"] == "/home/user"
+    assert environment["TZ"] == "UTC"
+    assert environment["TERM"] == "xterm"
+    assert set(environment) == {"HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "TZ", "TERM"}
+
+
+def test_a_profile_passes_and_sets_variables() -> None:
+    text = '[env]\npass = ["EDITOR", "UNSET"]\nset = { LANG = "de_DE.UTF-8" }\n'
+    environment = made(text, EDITOR="vi").environment
+    assert environment["EDITOR"] == "vi"
+    assert environment["LANG"] == "de_DE.UTF-8"
+    assert "UNSET" not in environment
+
+
+def test_the_command_line_goes_before_the_profile() -> None:
+    text = 'command = ["profiles"]\n[net]\nupstream = "block"\n'
+    assert made(text, command=()).argv == ("profiles",)
+    assert made(text, command=("mine", "-x")).argv == ("mine", "-x")
+    assert made(text).upstream == "block"
+    assert made(text, upstream="tor://127.0.0.1:1").upstream == "tor://127.0.0.1:1"
+
+
+def test_without_a_command_there_is_nothing_to_run() -> None:
+    with pytest.raises(UsageError, match="no command"):
+        made(command=())
+
+
+def test_identity_and_hosts_are_files_of_the_sandboxs_etc() -> None:
+    text = '[identity]\nhostname = "box"\nuser = "alice"\n[net.hosts]\n"a.example" = "192.0.2.1"\n'
+    found = made(text)
+    files = {op.target: op.text for op in found.mounts if isinstance(op, TextFile)}
+    assert files["/etc/hostname"] == "box\n"
+    assert "192.0.2.1 a.example\n" in files["/etc/hosts"]
+    assert "alice:x:1000:1000:" in files["/etc/passwd"]
+    assert files["/etc/resolv.conf"].startswith("nameserver 10.0.2.2\n")
+    assert found.directory == "/home/alice"
+    assert any(op == Tmpfs("/home/alice", mode=0o700) for op in found.mounts)
+
+
+def test_home_files_are_in_the_fake_home_after_it_is_made() -> None:
+    ops = made('[home.files]\n".config/x" = "text"\n').mounts
+    file, home = TextFile("/home/user/.config/x", "text"), Tmpfs("/home/user", mode=0o700)
+    assert ops.index(home) < ops.index(file)
+
+
+def test_shared_paths_of_the_callers_home_appear_in_the_fake_one(tmp_path: Path) -> None:
+    (tmp_path / "Books").mkdir()
+    (tmp_path / "work").mkdir()
+    profile = load.loads(f'[mounts]\nread_only = ["~/Books"]\nread_write = ["{tmp_path}/work"]\n')
+    found = plan.make(profile, command=("true",), upstream=None, environ={}, home=str(tmp_path))
+    binds = {(op.source, op.target, op.read_only) for op in found.mounts if isinstance(op, Bind)}
+    assert (f"{tmp_path}/Books", "/home/user/Books", True) in binds
+    assert (f"{tmp_path}/work", f"{tmp_path}/work", False) in binds
+
+
+def test_every_path_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError) as caught:
+        made('[mounts]\nread_only = ["/no/such/a"]\nread_write = ["/no/such/b"]\n')
+    told = "is not there: no such file or directory on this machine"
+    assert caught.value.faults == [
+        f"profile: mounts.read_only: '/no/such/a' {told}",
+        f"profile: mounts.read_write: '/no/such/b' {told}",
+    ]

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A terminal inside behaves as the same program would without torbox, seen from an interactive shell."""
+
+from __future__ import annotations
+
+import fcntl
+import shlex
+import struct
+import termios
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.people import Person
+from tests.support.terminal import PROMPT, Screen, shell
+
+# Announces itself, announces each SIGCONT, reads a line if told to, then waits for its end.
+PROGRAM = r"""
+import os, signal, sys, time
+signal.signal(signal.SIGCONT, lambda *_: os.write(1, b"RESUMED\n"))
+signal.signal(signal.SIGWINCH, lambda *_: os.write(1, b"SIZE %d %d\n" % tuple(os.get_terminal_size(0))))
+print("STAR" + "TED", os.ttyname(0), flush=True)
+if "read" in sys.argv:
+    print("GO" + "T", input(), flush=True)
+while True:
+    time.sleep(0.05)  # Python runs a handler between two calls: one that never returns could miss it
+"""
+
+# Types a command into the terminal it runs on.
+PUSH = r"""
+import fcntl
+for each in b"echo PWNED\n":
+    fcntl.ioctl(0, 0x5412, bytes([each]))
+"""
+
+
+@pytest.fixture
+def screen(person: Person) -> Iterator[Screen]:
+    with shell({**person.environment, "PROGRAM": PROGRAM, "PUSH": PUSH}, person.prefix) as found:
+        yield found
+
+
+def line(person: Person, command: str) -> str:
+    """What to type to run `command`, in the shell's words. The shell is the person already: no prefix."""
+    bare = Person(person.name, (), person.environment, person.home, person.uid)
+    return f"{shlex.join(bare.command('run', '-q', '--upstream', 'block', '--'))} {command}\n"
+
+
+@pytest.fixture
+def start(screen: Screen, person: Person) -> Callable[[str], None]:
+    """Type the line that runs PROGRAM, with its arguments and whatever else the shell is to do."""
+    return lambda rest="": screen.type(line(person, f'python3 -c "$PROGRAM" {rest}'))
+
+
+def test_the_program_has_a_terminal_of_the_sandbox_not_the_callers(
+    screen: Screen, start: Callable[..., None]
+) -> None:
+    start()
+    screen.see("STARTED /dev/pts/0")
+    screen.type("\x03")
+    screen.see(PROMPT)
+
+
+def test_what_is_typed_reaches_the_program_and_its_answer_the_screen(
+    screen: Screen, start: Callable[..., None]
+) -> None:
+    start("read")
+    screen.see("STARTED")
+    screen.type("hello\n")
+    screen.see("GOT hello")
+
+
+def test_ctrl_c_ends_the_program_and_gives_130(screen: Screen, start: Callable[..., None]) -> None:
+    start()
+    screen.see("STARTED")
+    screen.type("\x03")
+    screen.see(PROMPT)
+    screen.type('echo code""=$?\n')
+    screen.see("code=130")
+
+
+def test_ctrl_z_stops_torbox_and_fg_resumes_the_program_once(
+    screen: Screen, start: Callable[..., None]
+) -> None:
+    start()
+    screen.see("STARTED")
+    screen.type("\x1a")
+    screen.see("Stopped")
+    screen.see(PROMPT)
+    screen.type("fg\n")
+    screen.see("RESUMED")
+    fcntl.ioctl(screen.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 88, 0, 0))
+    assert "RESUMED" not in screen.see("SIZE 88 44")
+
+
+def test_after_a_stop_the_callers_terminal_is_as_it_was(screen: Screen, start: Callable[..., None]) -> None:
+    screen.type("stty -g\n")
+    screen.see("\n")
+    before = screen.see("\r\n")
+    screen.see(PROMPT)
+    start()
+    screen.see("STARTED")
+    screen.type("\x1a")
+    screen.see("Stopped")
+    screen.see(PROMPT)
+    screen.type("stty -g\n")
+    screen.see("\n")
+    assert screen.see("\r\n") == before
+
+
+def test_a_background_program_that_reads_is_stopped_until_fg(
+    screen: Screen, start: Callable[..., None]
+) -> None:
+    start("read &")
+    screen.see("STARTED")
+    screen.see("Stopped")
+    screen.type("fg\n")
+    screen.see("RESUMED")
+    screen.type("later\n")
+    screen.see("GOT later")
+
+
+def test_bg_lets_a_stopped_program_go_on_in_the_background(
+    screen: Screen, start: Callable[..., None]
+) -> None:
+    start()
+    screen.see("STARTED")
+    screen.type("\x1a")
+    screen.see("Stopped")
+    screen.see(PROMPT)
+    screen.type("bg\n")
+    screen.see("RESUMED")
+    screen.type("jobs\n")
+    screen.see("Running")
+
+
+def test_in_a_pipeline_keys_are_left_to_others_until_the_program_reads(
+    screen: Screen, start: Callable[..., None]
+) -> None:
+    start("| (read WORD </dev/tty; echo GOT $WORD)")
+    screen.type("mine\n")
+    screen.see("GOT mine")
+
+
+def test_in_a_pipeline_the_program_gets_keys_when_it_reads(
+    screen: Screen, start: Callable[..., None]
+) -> None:
+    start("read | cat")
+    screen.see("STARTED")
+    screen.type("piped\n")
+    screen.see("GOT piped")
+    screen.type("\x03")
+    screen.see(PROMPT)
+
+
+def test_ctrl_z_stops_a_whole_pipeline(screen: Screen, start: Callable[..., None]) -> None:
+    start("| cat")
+    screen.see("STARTED")
+    screen.type("\x1a")
+    screen.see("Stopped")
+    screen.see(PROMPT)
+    screen.type("fg\n")
+    screen.see("RESUMED")
+    screen.type("\x03")
+    screen.see(PROMPT)
+
+
+def test_a_change_of_window_size_arrives(screen: Screen, start: Callable[..., None]) -> None:
+    start()
+    screen.see("STARTED")
+    fcntl.ioctl(screen.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+    screen.see("SIZE 99 33")
+
+
+def test_a_shell_inside_has_job_control_of_its_own(screen: Screen, person: Person) -> None:
+    screen.type(line(person, "env 'PS1=inside> ' bash --norc --noediting -i"))
+    screen.see("inside> ")
+    screen.type('echo GO""T; cat\n')
+    screen.see("GOT\r\n")
+    screen.type("x\n")
+    screen.see("x\r\nx\r\n")
+    screen.type("\x1a")
+    screen.see("Stopped")
+    screen.see("inside> ")
+    screen.type("fg\n")
+    screen.see("cat\r\n")
+    screen.type("y\n")
+    screen.see("y\r\ny\r\n")
+    screen.type("\x03")
+    screen.see("inside> ")
+    screen.type("exit\n")
+    screen.see(PROMPT)
+
+
+def test_tiocsti_into_the_callers_terminal_does_nothing(screen: Screen, person: Person) -> None:
+    screen.type(line(person, "python3 -c \"$PUSH\"; echo do''ne"))
+    assert "PermissionError" in screen.see("done")
+    screen.see(PROMPT)
+    screen.type("echo en''d\n")
+    assert "PWNED" not in screen.see("end")
+
+
+def test_torbox_shell_is_a_shell_of_the_sandboxs_user_and_gives_its_exit_code(
+    screen: Screen, person: Person
+) -> None:
+    bare = Person(person.name, (), person.environment, person.home, person.uid)
+    screen.type(f"{shlex.join(bare.command('shell', '--upstream', 'block'))}\n")
+    screen.see("user@host:~$")
+    screen.type("tty; id -un; echo $PWD-end\n")
+    screen.see("/dev/pts/0")
+    screen.see("/home/user-end")
+    screen.type("exit 5\n")
+    screen.see(PROMPT)
+    screen.type('echo code""=$?\n')
+    screen.see("code=5")

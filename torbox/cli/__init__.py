@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line: the only place that prints and exits.
+
+    entry     what every command shares: arguments, errors, exit codes
+    messages  how torbox speaks
+    run       `torbox run` and `torbox shell`
+    show      `torbox doctor` and `torbox profile …`, drawn with rich
+
+What the program prints is all that is seen; torbox's own words go to standard error and begin with
+`torbox:`. rich is imported by the commands that draw, never on the way to a program's start.
+"""
+
+from torbox.cli.entry import main
+
+__all__ = ["main"]

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`torbox doctor` and `torbox profile …`: what there is, as tables or for machines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from torbox.cli.messages import complain, say
+from torbox.errors import EXIT_TORBOX, EXIT_USAGE, ProfileError, UsageError
+
+
+def doctor(*, as_json: bool) -> int:
+    """Every check of this machine; exit code 0 if torbox can run here."""
+    from torbox import doctor as checks
+
+    found = checks.examine()
+    broken = any(not check.ok and check.needed for check in found)
+    if as_json:
+        import json
+
+        rows = [
+            {
+                "name": check.name,
+                "ok": check.ok,
+                "needed": check.needed,
+                "detail": check.detail,
+                "advice": check.advice,
+            }
+            for check in found
+        ]
+        print(json.dumps({"ok": not broken, "checks": rows}, indent=2))
+        return EXIT_TORBOX if broken else 0
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for check in found:
+        mark = Text("ok", "green") if check.ok else Text("FAIL" if check.needed else "no", "red")
+        table.add_row(mark, Text(check.name), Text(check.detail))
+        if not check.ok and check.advice:
+            table.add_row("", "", Text(check.advice, "yellow"))
+    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(table)
+    return EXIT_TORBOX if broken else 0
+
+
+def profile_list() -> int:
+    """The profiles that can be named, the one that a name means first."""
+    from torbox.profiles import search
+
+    found = search.available(os.environ, _home())
+    if not sys.stdout.isatty():
+        for profile in found:
+            print(f"{profile.name}\t{profile.fault or profile.description}\t{profile.path}")
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("profile", "what it is for", "file"):
+        table.add_column(column, header_style="bold")
+    for profile in found:
+        what = Text(profile.fault, "red") if profile.fault else Text(profile.description)
+        table.add_row(Text(profile.name), what, Text(str(profile.path), "dim"))
+    Console(highlight=False).print(table)
+    return 0
+
+
+def profile_show(name: str) -> int:
+    """The effective values of one profile, as TOML."""
+    from torbox.profiles import load, text
+
+    print(text.emit(load.load(name, os.environ, _home())), end="")
+    return 0
+
+
+def profile_check(names: list[str]) -> int:
+    """Every fault of every profile named; exit code 2 if there is one."""
+    status = 0
+    for name in names:
+        try:
+            _check(name)
+        except ProfileError as error:
+            complain(error)
+            status = EXIT_USAGE
+        else:
+            say(f"{name}: nothing to complain about")
+    return status
+
+
+def _check(name: str) -> None:
+    """Whatever would keep a run with this profile from starting. ProfileError with every fault."""
+    from torbox import plan
+    from torbox.profiles import load
+    from torbox.upstream import registry
+
+    profile = load.load(name, os.environ, _home())
+    faults: list[str] = []
+    try:
+        plan.make(profile, command=("true",), upstream=None, environ=os.environ, home=str(_home()))
+    except ProfileError as error:
+        faults += error.faults
+    try:
+        registry.parse_url(profile.net.upstream or "tor")
+    except UsageError as error:
+        faults.append(f"{profile.where('net.upstream')}: {error.message}")
+    if faults:
+        raise ProfileError(faults)
+
+
+def _home() -> Path:
+    return Path(os.path.expanduser("~"))

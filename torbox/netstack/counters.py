@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a stack has seen, in numbers: for a status page, and for the tests of each bound."""
+
+from __future__ import annotations
+
+
+class Counters:
+    """`dropped` counts packets by the reason they were dropped for; the reasons are fixed sentences."""
+
+    __slots__ = (
+        "bytes_from_guest",
+        "bytes_to_guest",
+        "dropped",
+        "errors_suppressed",
+        "packets_from_guest",
+        "packets_to_guest",
+        "resets_sent",
+        "tcp_opened",
+        "unsent",
+    )
+
+    def __init__(self) -> None:
+        self.packets_from_guest = 0
+        self.packets_to_guest = 0
+        self.bytes_from_guest = 0  # IP packets, without the virtio header
+        self.bytes_to_guest = 0
+        self.tcp_opened = 0  # connections
+        self.resets_sent = 0  # to segments that belong to no connection
+        self.errors_suppressed = 0  # ICMP errors that went over the rate
+        self.unsent = 0  # packets the device had no room for
+        self.dropped: dict[str, int] = {}
+
+    def drop(self, reason: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1

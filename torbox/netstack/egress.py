@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packets on their way to the guest: the virtio header that goes before them, and who does the checksum."""
+
+from __future__ import annotations
+
+from torbox.netstack.counters import Counters
+from torbox.netstack.device import Device
+from torbox.netstack.wire import ip, ipv4, ipv6, tcp, udp, vnet
+
+# The kernel finishes the TCP checksum; the packet is not to be cut.
+WHOLE_V4 = vnet.emit(flags=vnet.NEEDS_CSUM, csum_start=20, csum_offset=tcp.CHECKSUM_OFFSET)
+WHOLE_V6 = vnet.emit(flags=vnet.NEEDS_CSUM, csum_start=40, csum_offset=tcp.CHECKSUM_OFFSET)
+DATAGRAM_V4 = vnet.emit(flags=vnet.NEEDS_CSUM, csum_start=20, csum_offset=udp.CHECKSUM_OFFSET)
+DATAGRAM_V6 = vnet.emit(flags=vnet.NEEDS_CSUM, csum_start=40, csum_offset=udp.CHECKSUM_OFFSET)
+
+
+class Egress:
+    def __init__(self, device: Device, counters: Counters) -> None:
+        self._device = device
+        self._counters = counters
+        self._identification = 0  # of the last fragmented packet
+
+    def _write(self, parts: list[bytes | memoryview], size: int) -> None:
+        counters = self._counters
+        if self._device.write(parts):
+            counters.packets_to_guest += 1
+            counters.bytes_to_guest += size
+        else:
+            counters.unsent += 1
+
+    def packet(self, packet: bytes) -> None:
+        """A whole packet with nothing left to do."""
+        self._write([vnet.NONE, packet], len(packet))
+
+    def segment(
+        self,
+        template: tcp.HeaderTemplate,
+        mss: int,
+        seq: int,
+        ack: int,
+        flags: int,
+        window: int,
+        options: bytes,
+        views: list[memoryview],
+        size: int,
+    ) -> None:
+        """A TCP segment with `size` bytes in `views`; a super-packet when that is more than `mss`."""
+        headers = template.headers(seq, ack, flags, window, options, size)
+        v4 = template.ip_base != 0
+        if size > mss:
+            before = vnet.HEADER.pack(
+                vnet.NEEDS_CSUM,
+                vnet.GSO_TCPV4 if v4 else vnet.GSO_TCPV6,
+                len(headers),
+                mss,
+                20 if v4 else 40,
+                tcp.CHECKSUM_OFFSET,
+            )
+        elif self._device.checksums:
+            before = WHOLE_V4 if v4 else WHOLE_V6
+        else:
+            before = vnet.NONE
+            headers = tcp.complete_checksum(headers, template.ip_size, views)
+        self._write([before, headers, *views], len(headers) + size)
+
+    def datagram(self, addresses: bytes, source_port: int, destination_port: int, payload: bytes) -> bool:
+        """A UDP datagram, in fragments if the MTU asks for it; false if no datagram can be so large."""
+        if len(payload) > udp.MAX_PAYLOAD:
+            return False
+        v4 = len(addresses) == 8
+        form, ip_size = (ipv4, 20) if v4 else (ipv6, 40)
+        mtu = self._device.mtu
+        if ip_size + udp.HEADER_SIZE + len(payload) <= mtu:
+            partial = self._device.checksums
+            datagram = udp.emit(addresses, source_port, destination_port, payload, partial=partial)
+            header = form.emit(addresses, ip.UDP, len(datagram))
+            before = (DATAGRAM_V4 if v4 else DATAGRAM_V6) if partial else vnet.NONE
+            self._write([before, header, datagram], ip_size + len(datagram))
+            return True
+        datagram = udp.emit(addresses, source_port, destination_port, payload)
+        self._identification = (self._identification + 1) & 0xFFFF
+        for piece in form.fragments(addresses, ip.UDP, datagram, mtu, self._identification):
+            self.packet(piece)
+        return True

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Addresses that stand for names: what a guest gets when names are to leave unresolved.
+
+The guest asks for a name and gets an address of a reserved range; when it connects there, the
+connection goes out by the name. IPv4 uses 198.18.0.0/15 (RFC 2544: for benchmarks, so nobody's),
+IPv6 a /64 of torbox's own (RFC 4193). One index serves both, and the IPv6 address ends in the IPv4
+one, so that both are recognised at sight:
+
+    example.com    198.18.0.1    fd00:746f:7262:6f78::c612:1     (74 6f 72 62 6f 78 is "torbox")
+
+The pool forgets the name that was used least recently. A program may hold on to an address for
+longer than its TTL, so indexes are given out in turn and a forgotten one comes back only after all
+others have been: it then means no name for a while, and a connection there fails, instead of
+meaning another name, when it would go to the wrong place.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+POOL6_PREFIX = bytes.fromhex("fd00746f72626f78") + bytes(4)  # the last four bytes are the IPv4 address
+NAMES_MAX = 8192  # names, about 3 MB; a browser looks up some hundred a day
+HOSTS_PER_NET = 254  # the last octet runs from 1 to 254: some programs think .0 and .255 special
+INDEXES = 512 * HOSTS_PER_NET
+
+
+class NamePool:
+    """A bounded two-way map of lower-case names and addresses. A family is 4 or 6."""
+
+    def __init__(self, limit: int = NAMES_MAX) -> None:
+        if not 0 < limit < INDEXES:
+            raise ValueError(f"a pool holds 1 to {INDEXES - 1} names, not {limit}")
+        self.limit = limit
+        self._index_of: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
+        self._name_of: dict[int, bytes] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._index_of)
+
+    def address_for(self, name: bytes, family: int) -> bytes:
+        """The packed address that stands for `name`, 4 or 16 bytes; the same for each later call."""
+        name = name.lower()
+        index = self._index_of.get(name)
+        if index is None:
+            index = self._take_index()
+            self._index_of[name] = index
+            self._name_of[index] = name
+        else:
+            self._index_of.move_to_end(name)
+        address4 = _address4(index)
+        return address4 if family == 4 else POOL6_PREFIX + address4
+
+    def name_of(self, address: bytes) -> bytes | None:
+        """The name that a packed address stands for; None if it stands for none (any more)."""
+        index = _index(address)
+        name = None if index is None else self._name_of.get(index)
+        if name is not None:
+            self._index_of.move_to_end(name)  # what is connected to is in use
+        return name
+
+    def contains(self, address: bytes) -> bool:
+        """Whether a packed address is of the reserved ranges, standing for a name or not."""
+        if len(address) == 16:
+            return address[:8] == POOL6_PREFIX[:8]
+        return address[0] == 198 and address[1] in (18, 19)
+
+    def _take_index(self) -> int:
+        if len(self._index_of) >= self.limit:
+            _, forgotten = self._index_of.popitem(last=False)
+            del self._name_of[forgotten]
+        while self._next in self._name_of:
+            self._next = (self._next + 1) % INDEXES
+        index = self._next
+        self._next = (index + 1) % INDEXES
+        return index
+
+
+def _address4(index: int) -> bytes:
+    net, host = divmod(index, HOSTS_PER_NET)
+    return bytes((198, 18 + (net >> 8), net & 0xFF, host + 1))
+
+
+def _index(address: bytes) -> int | None:
+    if len(address) == 16:
+        if address[:12] != POOL6_PREFIX:
+            return None
+        address = address[12:]
+    if address[0] != 198 or address[1] not in (18, 19) or address[3] in (0, 255):
+        return None
+    return ((address[1] - 18) << 8 | address[2]) * HOSTS_PER_NET + address[3] - 1

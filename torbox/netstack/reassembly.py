@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fragments, RFC 791 §3.2 and RFC 8200 §4.5: kept until whole, within bounds of bytes, count and time.
+
+A guest's kernel fragments only datagrams larger than the MTU, so what is here at any time is little. A packet
+whose pieces overlap or disagree is dropped with all its pieces (RFC 5722; for IPv4 as well, where
+overlap is only ever an attack). At a bound the oldest packet gives way, so a flood cannot lock others out.
+"""
+
+from __future__ import annotations
+
+from torbox.netstack.wire import WireError, ipv4, ipv6
+from torbox.netstack.wire.ip import Packet
+
+MAX_PACKETS = 64  # packets under way at once; Linux has no count, only bytes
+MAX_PIECES = 64  # of one packet: 64 KiB in pieces of an Ethernet MTU are 45; IPv6's smallest MTU makes 53
+MAX_BYTES = 1 << 20  # in all packets: sixteen of the largest; Linux's ipfrag_high_thresh is 4 MiB
+TIMEOUT_S = 30.0  # since the first piece; Linux's ipfrag_time. RFC 8200 allows 60
+
+_Key = tuple[bytes, int, int]  # addresses, protocol (IPv4; 0 in IPv6), identification
+
+
+class _Partial:
+    __slots__ = ("expires", "pieces", "protocol", "size", "total")
+
+    def __init__(self, expires: float) -> None:
+        self.expires = expires
+        self.pieces: dict[int, bytes] = {}  # by offset
+        self.size = 0  # bytes held
+        self.total = -1  # bytes of the whole payload, once the last piece is here
+        self.protocol = -1  # what the first piece says; IPv6's others may say anything
+
+
+class Reassembly:
+    """`size` is what is held, in bytes; `gave_way` counts packets that were dropped unfinished."""
+
+    __slots__ = ("_partials", "gave_way", "size")
+
+    def __init__(self) -> None:
+        self._partials: dict[_Key, _Partial] = {}  # oldest first
+        self.size = 0
+        self.gave_way = 0
+
+    def __len__(self) -> int:
+        return len(self._partials)
+
+    def put(self, packet: Packet, now: float) -> Packet | None:
+        """Keep a fragment; the whole packet, in a buffer of its own, when this was the last one missing."""
+        fragment = packet.fragment
+        assert fragment is not None
+        self.expire(now)
+        key = (packet.addresses, packet.protocol if packet.version == 4 else 0, fragment.identification)
+        partial = self._partials.get(key)
+        if partial is None:
+            partial = self._partials[key] = _Partial(now + TIMEOUT_S)
+        piece = bytes(packet.payload)
+        if not self._add(partial, fragment.offset, piece, fragment.more):
+            self._drop(key)
+            raise WireError("fragments that overlap or disagree")
+        if not fragment.offset:
+            partial.protocol = packet.protocol
+        self.size += len(piece)
+        if partial.size == partial.total:
+            self._drop(key)
+            return _whole(packet, partial)
+        while len(self._partials) > MAX_PACKETS or self.size > MAX_BYTES:
+            self._drop(next(iter(self._partials)))
+            self.gave_way += 1
+        return None
+
+    @staticmethod
+    def _add(partial: _Partial, offset: int, piece: bytes, more: bool) -> bool:
+        end = offset + len(piece)
+        if not more:
+            if partial.total >= 0 or any(at + len(other) > end for at, other in partial.pieces.items()):
+                return False
+            partial.total = end
+        elif partial.total >= 0 and end > partial.total:
+            return False
+        if len(partial.pieces) >= MAX_PIECES:
+            return False
+        for at, other in partial.pieces.items():
+            if at < end and offset < at + len(other):
+                return False
+        partial.pieces[offset] = piece
+        partial.size += len(piece)
+        return True
+
+    def _drop(self, key: _Key) -> None:
+        self.size -= self._partials.pop(key).size
+
+    def expire(self, now: float) -> None:
+        """Drop what has waited too long."""
+        while self._partials:
+            key = next(iter(self._partials))
+            if self._partials[key].expires > now:
+                return
+            self._drop(key)
+            self.gave_way += 1
+
+
+def _whole(packet: Packet, partial: _Partial) -> Packet:
+    payload = b"".join(partial.pieces[offset] for offset in sorted(partial.pieces))
+    form = ipv4 if packet.version == 4 else ipv6
+    header = form.emit(packet.addresses, partial.protocol, len(payload))
+    buffer = memoryview(header + payload)
+    next_header = 9 if packet.version == 4 else 6
+    return Packet(
+        packet.version,
+        partial.protocol,
+        packet.addresses,
+        buffer,
+        0,
+        len(header),
+        len(buffer),
+        next_header,
+    )

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""TCP, RFC 9293, without a clock or a socket: segments and `now` go in, segments come out.
+
+    connection   the state machine of §3.10, and what may be sent in each state
+    sender       the send half: sequence space, windows, retransmission, congestion
+    receiver     the receive half: what is acceptable, in what order, when to acknowledge
+    outoforder   segments that came too early
+    rtt          the retransmission time-out, RFC 6298
+    options      the options of a SYN
+    sequence     arithmetic modulo 2^32
+    state        the states' names
+
+`TcpConnection` is all that others need.
+"""

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The receive half of a connection: what is acceptable, in which order, and when to say so.
+
+    RCV.NXT             the next byte expected
+    RCV.NXT + RCV.WND   `advertised`, the right edge that the guest has been told; it never moves back
+
+The window is the room in the ring. It is announced in steps worth sending for (RFC 9293 §3.8.6.2.2), so
+that a slow reader does not make the guest send silly little segments.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torbox.netstack.ring import Ring
+from torbox.netstack.tcp.outoforder import OutOfOrder
+from torbox.netstack.tcp.sequence import MASK, distance
+
+ACK_DELAY_S = 0.04  # RFC 1122 §4.2.3.2 allows 0.5; Linux uses 40 ms
+ACK_NOW_SIZE = 30_000  # bytes of one segment; a bulk sender's packet, whose next one waits for room
+CHALLENGE_INTERVAL_S = 0.05  # RFC 5961 §7 asks for a limit; below any peer's probe interval
+SUPER_PACKET = 65535  # bytes, the most one segment from the guest can hold
+MAX_WINDOW_FIELD = 65535  # the header has 16 bits
+
+
+class Receiver:
+    __slots__ = (
+        "ack_at",
+        "ack_now",
+        "advertised",
+        "buffer",
+        "challenge_at",
+        "fin_seq",
+        "finished",
+        "mss",
+        "nxt",
+        "out_of_order",
+        "pieces_refused",
+        "scale",
+        "told",
+        "unacknowledged",
+    )
+
+    def __init__(self, buffer: Ring, mss: int) -> None:
+        self.buffer = buffer
+        self.mss = mss  # largest segment the guest was told to send without offload, in bytes
+        self.nxt = 0
+        self.advertised = 0
+        self.told = 0  # RCV.NXT and all the room there was when the guest was last told of it
+        self.scale = 0  # bits, as offered in our SYN
+        self.ack_now = False
+        self.ack_at = math.inf  # when a delayed acknowledgement is due
+        self.unacknowledged = 0  # bytes taken since the last acknowledgement
+        self.challenge_at = -math.inf  # when the next answer to a segment without text may go out
+        self.fin_seq = -1  # where the guest's FIN lies, once seen
+        self.finished = False  # the FIN is in order: nothing more can come
+        self.out_of_order: OutOfOrder | None = None
+        self.pieces_refused = 0
+
+    def synchronise(self, irs: int) -> None:
+        """Begin after the guest's SYN."""
+        self.nxt = self.advertised = (irs + 1) & MASK
+
+    def is_acceptable(self, seq: int, size: int) -> bool:
+        """RFC 9293 §3.10.7.4, first check; `size` counts SYN and FIN.
+
+        A segment at the very edge of the window is let in for its acknowledgement; its text is cut off.
+        """
+        start = distance(self.nxt, seq)
+        return start <= self.buffer.free and (start + size > 0 if size else start >= 0)
+
+    def challenge(self, now: float) -> None:
+        """Answer with an acknowledgement that says where we are, but not too often: RFC 5961 §7."""
+        if now >= self.challenge_at:
+            self.challenge_at = now + CHALLENGE_INTERVAL_S
+            self.ack_now = True
+
+    def take(self, seq: int, data: memoryview, fin: bool, now: float) -> None:
+        """The text and the FIN of an acceptable segment."""
+        if self.finished:
+            self.ack_now = True
+            return
+        start = distance(self.nxt, seq)
+        size = len(data)
+        if fin and self.fin_seq < 0 and start + size <= self.buffer.free:
+            self.fin_seq = (seq + size) & MASK
+        if start < 0:
+            data = data[-start:]
+            self.ack_now = True  # something was sent twice: the acknowledgement must have been lost
+            start = 0
+        if start > 0:
+            self._keep(start, seq, data)
+            self.ack_now = True  # RFC 5681 §4.2: a duplicate acknowledgement tells of the gap
+        else:
+            self._append(data, now)
+        if self.fin_seq == self.nxt:
+            self.nxt = (self.nxt + 1) & MASK
+            self.finished = self.ack_now = True
+            self.forget_out_of_order()
+
+    def _append(self, data: memoryview, now: float) -> None:
+        size = len(data)
+        if not size:
+            return
+        taken = self.buffer.write(data)
+        self.nxt = (self.nxt + taken) & MASK
+        self.unacknowledged += taken
+        if taken < size or size >= ACK_NOW_SIZE or self.unacknowledged >= 2 * self.mss:
+            self.ack_now = True
+        elif self.ack_at == math.inf:
+            self.ack_at = now + ACK_DELAY_S
+        if self.out_of_order:
+            for piece in self.out_of_order.take(self.nxt):
+                taken = self.buffer.write(piece)
+                self.nxt = (self.nxt + taken) & MASK
+                if taken < len(piece):
+                    break
+            self.ack_now = True  # RFC 5681 §4.2: at once when a gap is filled
+            if not self.out_of_order:
+                self.out_of_order = None
+
+    def _keep(self, start: int, seq: int, data: memoryview) -> None:
+        data = data[: self.buffer.free - start]
+        if not data:
+            return
+        if self.out_of_order is None:
+            self.out_of_order = OutOfOrder(self.buffer.pool)
+        if not self.out_of_order.put(self.nxt, seq, data):
+            self.pieces_refused += 1
+
+    def forget_out_of_order(self) -> None:
+        if self.out_of_order is not None:
+            self.out_of_order.clear()
+            self.out_of_order = None
+
+    def _edge(self) -> int:
+        """How far the right edge may lie from RCV.NXT now: all the room, unless that is not worth telling."""
+        free = self.buffer.free
+        offered = distance(self.nxt, self.advertised)
+        if free - offered < min(self.buffer.limit // 2, self.mss):
+            return max(offered, 0)
+        self.told = (self.nxt + free) & MASK
+        return free
+
+    def wants_update(self) -> bool:
+        """Whether so much was read since the guest was told of the room that it should be told again."""
+        growth = self.buffer.free - distance(self.nxt, self.told)
+        return not self.finished and growth >= min(self.buffer.limit // 2, max(self.mss, SUPER_PACKET))
+
+    def window_field(self) -> int:
+        """The window for a segment that is sent now, as the header has it; it acknowledges all."""
+        field = min(self._edge() >> self.scale, MAX_WINDOW_FIELD)
+        window = field << self.scale
+        if window > distance(self.nxt, self.advertised):
+            self.advertised = (self.nxt + window) & MASK
+        self.ack_now = False
+        self.ack_at = math.inf
+        self.unacknowledged = 0
+        return field

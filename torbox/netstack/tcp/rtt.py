@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The retransmission time-out, RFC 6298."""
+
+from __future__ import annotations
+
+RTO_INITIAL_S = 1.0  # RFC 6298 §2.1
+RTO_MIN_S = (
+    0.2  # RFC 6298 §2.4 says 1; Linux 0.2, its longest delayed ACK, which is what must be outwaited here
+)
+RTO_MAX_S = 60.0  # RFC 6298 §2.5: at least 60
+
+
+class RttEstimator:
+    """Smoothed round-trip time and its variation, in seconds."""
+
+    __slots__ = ("backoff", "base_s", "srtt_s", "variation_s")
+
+    def __init__(self) -> None:
+        self.srtt_s = 0.0
+        self.variation_s = 0.0
+        self.base_s = RTO_INITIAL_S
+        self.backoff = 0  # doublings since the last sample or acknowledgement
+
+    def sample(self, rtt_s: float) -> None:
+        """One measured round trip, of a segment that was sent once only (Karn's algorithm)."""
+        if self.srtt_s:
+            self.variation_s += (abs(self.srtt_s - rtt_s) - self.variation_s) / 4
+            self.srtt_s += (rtt_s - self.srtt_s) / 8
+        else:
+            self.srtt_s = rtt_s
+            self.variation_s = rtt_s / 2
+        self.base_s = min(max(self.srtt_s + 4 * self.variation_s, RTO_MIN_S), RTO_MAX_S)
+
+    @property
+    def rto_s(self) -> float:
+        return min(self.base_s * (1 << self.backoff), RTO_MAX_S)
+
+    def back_off(self) -> None:
+        self.backoff = min(self.backoff + 1, 12)

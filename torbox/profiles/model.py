@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a profile can say, as frozen values: every key is one field, and the field is all there is to it.
+
+A field's metadata holds the kind of value, what the key does and an example; loading, checking,
+`torbox profile show` and docs/profiles.md follow from it. A key that the sandbox does not honour
+does not exist here: better an unknown key than a protection that is only written down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torbox.profiles.kinds import Choice, Kind, OneOrMore, Switch, Table, Text, Texts, Whole
+
+NET_MTU = 65520  # bytes; the largest multiple of 8 below 65535 less headers, and what peers use
+HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
+HOST_ENTRY = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # useradd(8)
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX.1 §8.1, with lower case
+_RUN_USER = re.compile(r"/run/user/[^/]+")  # XDG_RUNTIME_DIR, pam_systemd(8)
+UPSTREAM = re.compile(r"[a-z][a-z0-9+.-]*(:[!-~]+)?")  # RFC 3986 §3.1
+# Shared as a whole these, or what is above them, would bring the host's sockets, devices or processes inside.
+NEVER_WHOLE = ("/dev", "/etc", "/proc", "/run", "/run/user/UID", "/sys", "/tmp", "/var/run", "/var/tmp")
+NEVER_BELOW = ("/dev", "/proc", "/sys")
+# The sandbox's own: with the host's in their place, names would be resolved by the host's daemons.
+NEVER_REPLACED = frozenset(
+    f"/etc/{name}"
+    for name in ("group", "hostname", "hosts", "machine-id", "nsswitch.conf", "passwd", "resolv.conf")
+)
+
+
+def _check_upstream(text: str) -> str:
+    return "" if not text or UPSTREAM.fullmatch(text) else "is not a URL such as tor://127.0.0.1:9050"
+
+
+def _check_host_entry(text: str) -> str:
+    return "" if HOST_ENTRY.fullmatch(text) else "is not a host name in lower case"
+
+
+def _check_address(text: str) -> str:
+    from socket import AF_INET, AF_INET6, inet_pton  # 5 ms that only a profile with hosts costs
+
+    try:
+        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, UnicodeError):
+        return "is not an IPv4 or IPv6 address"
+    return ""
+
+
+def _check_host_name(text: str) -> str:
+    if HOST_NAME.fullmatch(text) and len(text) <= 64:  # __NEW_UTS_LEN
+        return ""
+    return "is not a host name of at most 64 letters, digits, hyphens and dots"
+
+
+def _check_user(text: str) -> str:
+    if text == "root":
+        return "is the name of user 0, which the program is not"
+    return "" if USER_NAME.fullmatch(text) else "is not a user name (lower case letters, digits, _ and -)"
+
+
+def _check_variable(text: str) -> str:
+    return "" if VARIABLE.fullmatch(text) else "is not the name of an environment variable"
+
+
+def _check_home_file(text: str) -> str:
+    if text.startswith(("/", "~")):
+        return "is not a path relative to the home directory"
+    if any(part in ("", ".", "..") for part in text.split("/")):
+        return "has an empty part, '.' or '..' in it"
+    return ""
+
+
+def _check_shared_path(text: str) -> str:
+    if not text.startswith(("/", "~/")):
+        return "is not an absolute path, nor one that begins with ~/"
+    parts = text.rstrip("/").split("/")[1:]
+    if any(part in ("", ".", "..") for part in parts):
+        return "has an empty part, '.' or '..' in it"
+    path = "/" + "/".join(parts)
+    if text.startswith("/") or not parts:
+        return why_never_shared(path)
+    return ""
+
+
+def why_never_shared(path: str) -> str:
+    """What is wrong with sharing this absolute path, be it the host's or where it would appear inside."""
+    if path == "/var/run" or path.startswith("/var/run/"):
+        path = path.removeprefix("/var")  # the same, on every system with a /run
+    user = _RUN_USER.fullmatch(path)
+    if path == "/" or user or any(f"{never}/".startswith(f"{path}/") for never in NEVER_WHOLE):
+        return "is never shared as a whole: name what is needed of it"
+    if path in NEVER_REPLACED or path.startswith(tuple(f"{above}/" for above in NEVER_BELOW)):
+        return "is not shared: the sandbox has its own"
+    return ""
+
+
+def key(kind: Kind, doc: str, *, default: Any, example: str, name: str = "") -> Any:
+    """A field that is a key of the profile. `example` is TOML; `name` is for words Python keeps."""
+    metadata = {"kind": kind, "doc": doc, "example": example, "name": name}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Net:
+    """The network as the program sees it, and where its connections go."""
+
+    upstream: str = key(
+        Text("a URL", _check_upstream),
+        "Where connections go, as a URL: `tor`, `tor://HOST:PORT`, `tor+unix:PATH`, "
+        "`socks5://[USER:PASSWORD@]HOST:PORT` or `block`. Empty: the first Tor that is found, or one that "
+        "torbox starts. `--upstream` goes before it.",
+        default="",
+        example='"tor://127.0.0.1:9050"',
+    )
+    dns: str = key(
+        Choice("names", "tor", "off"),
+        "How names are resolved inside. `names`: each name gets an address that stands for it, and the "
+        "connection goes out by name; nothing is asked of anybody, and .onion names work. `tor`: names are "
+        "resolved through Tor. `off`: no name but those of `hosts` is known.",
+        default="names",
+        example='"tor"',
+    )
+    hosts: Mapping[str, tuple[str, ...]] = key(
+        Table(Text("a host name", _check_host_entry), OneOrMore(Text("an address", _check_address))),
+        "Names with addresses of their own, looked up before everything else.",
+        default={},
+        example='{ "printer.example" = "192.0.2.7", "both.example" = ["192.0.2.8", "2001:db8::8"] }',
+    )
+    mtu: int = key(
+        Whole(1280, NET_MTU, "bytes"),
+        "The largest packet on the sandbox's own interface, in bytes. Large is fast, and nobody outside "
+        "sees it; a smaller one is for programs that must meet an ordinary network's.",
+        default=NET_MTU,
+        example="1500",
+    )
+    ipv6: bool = key(
+        Switch(),
+        "Whether the program has IPv6 inside. Without, it has no IPv6 address and names have none either.",
+        default=True,
+        example="false",
+    )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the program finds itself to be. The values are the same for everybody, so they tell nothing."""
+
+    hostname: str = key(
+        Text("a host name", _check_host_name),
+        "The host name inside. The default is the one Whonix gives all its users.",
+        default="host",
+        example='"workstation"',
+    )
+    user: str = key(
+        Text("a user name", _check_user),
+        "The user's name inside; the home directory is called after it.",
+        default="user",
+        example='"alice"',
+    )
+
+
+@dataclass(frozen=True)
+class Home:
+    """The home directory inside."""
+
+    mode: str = key(
+        Choice("fake"),
+        "`fake`: a new and empty home directory in memory, gone when the program ends.",
+        default="fake",
+        example='"fake"',
+    )
+    files: Mapping[str, str] = key(
+        Table(Text("a path", _check_home_file), Text()),
+        "Files that are in the fake home from the start: a path relative to it, and the text.",
+        default={},
+        example='{ ".config/example/settings.ini" = "colour = blue\\n" }',
+    )
+
+
+@dataclass(frozen=True)
+class Env:
+    """The environment. Of the caller's, only what is named here gets in."""
+
+    variables: Mapping[str, str] = key(
+        Table(Text("a variable", _check_variable), Text()),
+        "Variables to set.",
+        default={},
+        example='{ EDITOR = "vi" }',
+        name="set",
+    )
+    passed: tuple[str, ...] = key(
+        Texts(Text("a variable", _check_variable), appends=True),
+        "Names of variables that the program inherits from the caller, where they are set. "
+        "Each tells the program something about the host.",
+        default=(),
+        example='["COLORTERM"]',
+        name="pass",
+    )
+
+
+@dataclass(frozen=True)
+class Mounts:
+    """Files and directories of the host that the program sees, at the same place inside."""
+
+    read_only: tuple[str, ...] = key(
+        Texts(Text("a path", _check_shared_path), appends=True),
+        "Absolute paths, or paths in the home directory that begin with ~/ and appear in the home inside. "
+        "The program can read them. Unix sockets among them can be connected to, whoever may write. No "
+        "symlink may lead there that a program inside could have made, which are all those in directories "
+        "of yours but the home directory itself. Read-only below a read-write path is read-only.",
+        default=(),
+        example='["/srv/music", "~/Books"]',
+    )
+    read_write: tuple[str, ...] = key(
+        Texts(Text("a path", _check_shared_path), appends=True),
+        "The same, and the program can change them.",
+        default=(),
+        example='["~/Downloads"]',
+    )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile with all that it inherits."""
+
+    description: str = key(
+        Text(), "One line for `torbox profile list`.", default="", example='"Firefox with a home of its own"'
+    )
+    extends: str = key(
+        Text(),
+        "The profile whose values hold where this one says nothing: a name, or a path with a slash, relative "
+        "to this file. A profile may extend its own name: that is the next of this name on the search path.",
+        default="",
+        example='"default"',
+    )
+    command: tuple[str, ...] = key(
+        Texts(Text(), appends=False),
+        "What is run when the command line names no program.",
+        default=(),
+        example='["firefox", "--private-window"]',
+    )
+    # Tables, each documented by the docstring of its class.
+    net: Net = field(default_factory=Net, metadata={"section": Net})
+    identity: Identity = field(default_factory=Identity, metadata={"section": Identity})
+    home: Home = field(default_factory=Home, metadata={"section": Home})
+    env: Env = field(default_factory=Env, metadata={"section": Env})
+    mounts: Mounts = field(default_factory=Mounts, metadata={"section": Mounts})
+
+    # Not keys: where it all came from.
+    name: str = ""
+    files: tuple[Path, ...] = ()  # the profile's own first, then those it extends
+    origins: Mapping[str, str] = field(
+        default_factory=dict
+    )  # "net.dns" → "browser.toml", if any file says it
+
+    def where(self, path: str) -> str:
+        """How a complaint about a key begins, as in "browser.toml: net.upstream"."""
+        return f"{self.origins.get(path, self.name)}: {path}"
+
+
+class Key(NamedTuple):
+    """A key of the profile, found by its dotted path ("net.dns")."""
+
+    path: str
+    field: str
+    section: str  # "" for the keys at the top
+    kind: Kind
+    doc: str
+    default: Any
+    example: str
+
+
+def _keys_of(model: type[Any], name: str) -> Iterator[Key]:
+    for each in fields(model):
+        if "kind" in each.metadata:
+            called = each.metadata["name"] or each.name
+            default = each.default if each.default is not MISSING else {}
+            yield Key(
+                f"{name}.{called}" if name else called,
+                each.name,
+                name,
+                each.metadata["kind"],
+                each.metadata["doc"],
+                default,
+                each.metadata["example"],
+            )
+
+
+SECTIONS: dict[str, type[Any]] = {
+    each.name: each.metadata["section"] for each in fields(Profile) if "section" in each.metadata
+}
+KEYS: dict[str, Key] = {each.path: each for each in _keys_of(Profile, "")}
+for _name, _model in SECTIONS.items():
+    KEYS.update((each.path, each) for each in _keys_of(_model, _name))
+
+
+def build(values: Mapping[str, Any], **origin: Any) -> Profile:
+    """A profile of checked values by dotted path; keys that are not given have their defaults."""
+    kwargs: dict[str, dict[str, Any]] = {name: {} for name in ("", *SECTIONS)}
+    for path, value in values.items():
+        kwargs[KEYS[path].section][KEYS[path].field] = value
+    sections = {name: model(**kwargs[name]) for name, model in SECTIONS.items()}
+    return Profile(**kwargs[""], **sections, **origin)
+
+
+def value_of(profile: Profile, path: str) -> Any:
+    """A profile's value by the key's dotted path."""
+    found = KEYS[path]
+    return getattr(getattr(profile, found.section) if found.section else profile, found.field)

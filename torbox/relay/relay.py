@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Between the stack and the upstream: every connection and datagram of one guest passes here.
+
+One turn
+
+    reactor.turn     sockets and timers say what happened; each only marks its connection
+    stack.receive    the same for packets, which come last
+    stack.expire     the same for TCP's own timers
+    open, answer     new connections are judged and given a stream; noted queries are answered
+    pump             each marked connection once: bytes move between rings and socket
+    stack.flush      each marked connection says all it has to say
+
+so nothing re-enters, and a burst of packets costs one send and one acknowledgement. A connection that is
+marked while others are pumped is pumped in the next turn.
+
+Where a connection goes: an address of the name pool by its name; a gateway's address to torbox's own
+services; any other, if policy.py lets it, as the address it is. Nothing here resolves or logs.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+from collections.abc import Callable, Mapping, Sequence
+
+from torbox.netstack.device import Device
+from torbox.netstack.dns import NameService
+from torbox.netstack.flow import FlowKey, Refusal
+from torbox.netstack.name_pool import NamePool
+from torbox.netstack.stack import Stack, StackConfig
+from torbox.netstack.tcp.connection import TcpConnection
+from torbox.relay.counters import RelayCounters
+from torbox.relay.flow import TcpFlow
+from torbox.relay.policy import Rules, judge
+from torbox.relay.reactor import Reactor
+from torbox.relay.services import GatewayServices
+from torbox.upstream.interface import Resolution, Target, Upstream
+
+MAX_FINISHED = 1024  # flows whose guest has finished and whose far end has not; each holds a socket
+
+Done = Callable[[tuple[bytes, ...], int, bool], None]
+
+
+class Relay:
+    """`turn` is called for ever; `close` lets everything go."""
+
+    def __init__(
+        self,
+        device: Device,
+        upstream: Upstream,
+        reactor: Reactor,
+        *,
+        stack_config: StackConfig,
+        rules: Rules,
+        dns_mode: str,
+        hosts: Mapping[bytes, Sequence[bytes]],
+        max_finished: int = MAX_FINISHED,
+    ) -> None:
+        self.reactor = reactor
+        self.counters = RelayCounters()
+        self.stack = Stack(device, self, stack_config, reactor.now)
+        self.pool = NamePool()
+        self.names = NameService(
+            mode=dns_mode,
+            pool=self.pool,
+            hosts=hosts,
+            takes_onions=upstream.takes_onions,
+            takes_ipv6=rules.takes_ipv6,
+            resolve=self._resolve,
+            nowhere=rules.own_names,
+        )
+        self.services = GatewayServices(
+            stack_config.own, self.names, reactor, self.counters, self.stack.send_datagram
+        )
+        self._upstream = upstream
+        self._rules = rules
+        self._max_finished = max_finished
+        self._finished: dict[TcpFlow, None] = {}  # by when their guests finished
+        self._opened: list[TcpConnection] = []
+        self._again: list[TcpConnection] = []
+        self._pumping = False
+        self._tun_readable = False
+        self._device = device
+        if device.fileno() >= 0:
+            reactor.register_last(device.fileno(), self._tun_ready)
+
+    # -- StackOwner: notes only --------------------------------------------------------------------
+
+    def tcp_opened(self, connection: TcpConnection) -> None:
+        self._opened.append(connection)
+
+    def udp_arrived(self, key: FlowKey, payload: memoryview) -> bool:
+        return self.services.udp_arrived(key, payload)
+
+    def _tun_ready(self, events: int) -> None:
+        if events & (select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP):
+            self._tun_readable = True
+
+    # -- FlowOwner ---------------------------------------------------------------------------------
+
+    def mark(self, connection: TcpConnection) -> None:
+        self.stack.mark(connection)
+        if self._pumping:
+            self._again.append(connection)
+
+    def refuse(self, connection: TcpConnection, why: Refusal) -> None:
+        self.counters.refused[why] += 1
+        self.stack.refuse(connection, why)
+
+    def guest_finished(self, flow: TcpFlow) -> None:
+        self._finished[flow] = None
+        if len(self._finished) > self._max_finished:
+            next(iter(self._finished)).cut()
+
+    def forgotten(self, flow: TcpFlow) -> None:
+        self._finished.pop(flow, None)
+
+    # -- the turn ----------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Something is left to do without waiting for anything."""
+        return self._tun_readable or bool(self.stack.dirty)
+
+    def turn(self, until: float = math.inf) -> int:
+        """Wait for something to do, but not beyond `until`, and do it; the number of events there were.
+
+        OSError: the device is gone.
+        """
+        stack, reactor = self.stack, self.reactor
+        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline))
+        now = reactor.now
+        if self._tun_readable:
+            self._tun_readable = stack.receive(now)
+        if stack.deadline <= now:
+            stack.expire(now)
+        if self._opened:
+            self._open_all()
+        self.services.answer_noted(now)
+        if stack.dirty:
+            self._pump()
+            stack.flush(now)
+            for connection in self._again:
+                stack.mark(connection)
+            self._again.clear()
+        return events
+
+    def _pump(self) -> None:
+        self._pumping = True
+        for connection in list(self.stack.dirty):
+            flow = connection.owner
+            if flow is not None and flow.pump():
+                self._again.append(connection)
+        self._pumping = False
+
+    def _open_all(self) -> None:
+        opened, self._opened = self._opened, []
+        for connection in opened:
+            why = self._open(connection)
+            if why is not None:
+                self.refuse(connection, why)
+
+    def _open(self, connection: TcpConnection) -> Refusal | None:
+        key = connection.key
+        if self.services.has(key.remote_address):
+            return self._open_service(connection)
+        if self.pool.contains(key.remote_address):
+            name = self.pool.name_of(key.remote_address)
+            if name is None:
+                return Refusal.HOST_UNREACHABLE
+            target = Target(b"", name, key.remote_port)
+        else:
+            target = Target(key.remote_address, b"", key.remote_port)
+        why = judge(target, self._rules)
+        if why is None:
+            flow = TcpFlow(self, connection)
+            flow.attach(self._upstream.open_stream(target, connection.rcv_buf, connection.snd_buf, flow))
+        return why
+
+    def _open_service(self, connection: TcpConnection) -> Refusal | None:
+        flow = TcpFlow(self, connection)
+        stream = self.services.open_stream(
+            connection.key.remote_port, connection.rcv_buf, connection.snd_buf, flow
+        )
+        if stream is None:
+            flow.close()
+            return Refusal.REFUSED
+        flow.attach(stream)
+        return None
+
+    def _resolve(self, name: bytes, kind: str, done: Done) -> None:
+        def resolved(resolution: Resolution) -> None:
+            done(resolution.answers, resolution.ttl_s, resolution.failed)
+
+        self._upstream.resolve(name, kind, resolved)
+
+    def close(self) -> None:
+        self.reactor.unregister(self._device.fileno())
+        for connection in list(self.stack.connections.values()):
+            if connection.owner is not None:
+                connection.owner.close()
+        self._upstream.close()

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What torbox itself offers to the guest, at the gateway's addresses: DNS, on UDP and TCP port 53.
+
+Everything else there is refused. A datagram is noted while packets are read and answered afterwards;
+a connection is a stream like any other, which ends here instead of at a socket. All of it is bounded:
+queries noted in a turn, those of connections in a turn, queries under way on a connection, and by the
+name service those that leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torbox.netstack.dns import NameService
+from torbox.netstack.flow import FlowKey
+from torbox.netstack.ring import Ring
+from torbox.relay.counters import RelayCounters
+from torbox.upstream.interface import Reactor, Stream, StreamOwner, Timer
+
+DNS_PORT = 53
+MAX_NOTED = 256  # queries in one turn, which reads 64 packets or some more datagrams in super-packets
+MAX_QUERY = 4096  # bytes of a query by UDP; a real one has less than 512
+MAX_UNDER_WAY = 64  # queries of one connection; RFC 7766 §6.2.1.1 asks for pipelining
+SHARE = 64  # queries of all connections in one turn, a millisecond or two; but each gets one at least
+LINGER_S = 30.0  # seconds for answers that are still under way when the guest has finished
+
+
+class Share:
+    """How many queries connections may still have answered in this turn."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = SHARE
+
+
+SendDatagram = Callable[[FlowKey, bytes], object]
+
+
+class GatewayServices:
+    def __init__(
+        self,
+        addresses: tuple[bytes, ...],
+        names: NameService,
+        reactor: Reactor,
+        counters: RelayCounters,
+        send_datagram: SendDatagram,
+    ) -> None:
+        self._addresses = frozenset(addresses)
+        self._names = names
+        self._reactor = reactor
+        self._counters = counters
+        self._send_datagram = send_datagram
+        self._noted: list[tuple[FlowKey, bytes]] = []
+        self._share = Share()
+
+    def has(self, address: bytes) -> bool:
+        """Whether an address is a gateway's."""
+        return address in self._addresses
+
+    def udp_arrived(self, key: FlowKey, payload: memoryview) -> bool:
+        """Note a query; false if nobody listens there."""
+        if key.remote_port != DNS_PORT or key.remote_address not in self._addresses:
+            return False
+        self._counters.queries += 1
+        if len(self._noted) < MAX_NOTED and len(payload) <= MAX_QUERY:
+            self._noted.append((key, bytes(payload)))
+        else:
+            self._counters.queries_dropped += 1
+        return True
+
+    def answer_noted(self, now: float) -> None:
+        """Once a turn: answer what was noted; the answers go out now or later."""
+        self._share.left = SHARE
+        noted, self._noted = self._noted, []
+        for key, query in noted:
+            self._names.answer(query, now, self._reply_to(key))
+
+    def _reply_to(self, key: FlowKey) -> Callable[[bytes], None]:
+        return lambda message: (self._send_datagram(key, message), None)[1]
+
+    def open_stream(self, port: int, rx: Ring, tx: Ring, owner: StreamOwner) -> Stream | None:
+        """The stream of a connection to a gateway's port; None if nobody listens there."""
+        if port != DNS_PORT:
+            return None
+        return DnsStream(self._names, self._reactor, self._counters, self._share, rx, tx, owner)
+
+
+class DnsStream:
+    """DNS over TCP, RFC 1035 §4.2.2: each message behind two bytes of length."""
+
+    __slots__ = (
+        "_alive",
+        "_buffer",
+        "_counters",
+        "_finished",
+        "_names",
+        "_owner",
+        "_reactor",
+        "_rx",
+        "_share",
+        "_timer",
+        "_tx",
+        "_under_way",
+    )
+
+    def __init__(
+        self,
+        names: NameService,
+        reactor: Reactor,
+        counters: RelayCounters,
+        share: Share,
+        rx: Ring,
+        tx: Ring,
+        owner: StreamOwner,
+    ) -> None:
+        self._names = names
+        self._reactor = reactor
+        self._counters = counters
+        self._share = share
+        self._rx = rx
+        self._tx = tx
+        self._owner = owner
+        self._buffer = b""
+        self._under_way = 0
+        self._finished = False
+        self._alive = True
+        self._timer: Timer = reactor.call_at(reactor.now, owner.connected)
+
+    def pump(self) -> bool:
+        """See Stream. Answers one query, and more while the turn's share lasts."""
+        rx, share = self._rx, self._share
+        answered = False
+        while self._alive and len(rx) and self._under_way < MAX_UNDER_WAY:
+            if answered and share.left <= 0:
+                return True
+            wanted = 2
+            if len(self._buffer) >= 2:
+                wanted += int.from_bytes(self._buffer[:2], "big")
+            if len(self._buffer) < wanted:
+                taken = b"".join(map(bytes, rx.peek(0, wanted - len(self._buffer))))
+                rx.consume(len(taken))
+                self._buffer += taken
+                if wanted == 2:
+                    continue
+            if len(self._buffer) == wanted:
+                query, self._buffer = self._buffer[2:], b""
+                self._counters.queries += 1
+                answered = True
+                share.left -= 1
+                self._under_way += 1
+                if not self._names.answer(query, self._reactor.now, self._answered, tcp=True):
+                    self._under_way -= 1
+        return False
+
+    def _answered(self, message: bytes) -> None:
+        self._under_way -= 1
+        if not self._alive:
+            return
+        framed = len(message).to_bytes(2, "big") + message
+        if self._tx.free < len(framed):  # the guest asks and does not read: it has a megabyte unread
+            self._counters.queries_dropped += 1
+            self.abort()
+            self._owner.broken()
+            return
+        self._tx.write(framed)
+        if self._finished and not self._under_way:
+            self._end()
+        else:
+            self._owner.moved()
+
+    def unsent(self) -> int:
+        """See Stream."""
+        return 0
+
+    def shutdown(self) -> None:
+        self._finished = True
+        if not self._under_way:
+            self._end()
+        elif self._alive:
+            self._timer = self._reactor.call_at(self._reactor.now + LINGER_S, self._end)
+
+    def _end(self) -> None:
+        if self._alive:
+            self.abort()
+            self._owner.eof()
+
+    def abort(self) -> None:
+        self._alive = False
+        self._timer.cancel()

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker process: one tun queue, one stack, one upstream, one loop.
+
+The parent forks it with a tun descriptor, a pipe to tell that it is ready, and a descriptor whose end of
+file (or any byte) tells it to stop: when the parent dies, so does the worker, even without a signal. It
+prints nothing and logs nothing. What it was given is plain values, so that it can be started by fork
+or by exec alike.
+
+What the parent or the child's first lines see to, before `run_worker`: PR_SET_PDEATHSIG, the signals of
+the terminal, closing descriptors, the confinement of the process. Nothing here opens a file once it is
+ready, but for `warm_up`, which imports the DNS library while the sandboxed program is being executed.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+from dataclasses import dataclass, field
+
+from torbox.errors import TorboxError
+from torbox.netstack.device import TunDevice
+from torbox.netstack.stack import StackConfig
+from torbox.relay.policy import Rules, network
+from torbox.relay.reactor import Reactor
+from torbox.relay.relay import MAX_FINISHED, Relay
+from torbox.upstream.registry import open_upstream
+from torbox.upstream.url import UpstreamUrl
+
+READY = b"\x01"  # on the ready descriptor; otherwise FAILED and the reason as text
+FAILED = b"\x00"
+DEFAULTS = StackConfig()
+COLLECT_AT = 20_000  # new objects; a connection that ends leaves none behind for the collector
+FINISHED_SHARE = 2  # one in so many descriptors may be held by what guests have left behind
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """Everything a worker must know. Addresses are packed; networks are text as in "10.0.0.0/8"."""
+
+    upstream: UpstreamUrl  # its host is an address: see registry.with_address
+    isolation: bytes = field(repr=False)  # tor.new_isolation(), one per sandbox
+    mtu: int = 65520
+    vnet_hdr: bool = True
+    gso: bool = True
+    gateways: tuple[bytes, ...] = DEFAULTS.own
+    broadcasts: tuple[bytes, ...] = DEFAULTS.broadcasts
+    dns_mode: str = "names"
+    ipv6: bool = True  # the guest has IPv6, so names may have IPv6 addresses
+    hosts: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()  # this machine's addresses and names, if the upstream may be beside them
+    own_names: tuple[bytes, ...] = ()
+
+
+def run_worker(config: WorkerConfig, device_fd: int, ready_fd: int, stop_fd: int) -> int:
+    """Serve until `stop_fd` says or the tun is gone; the exit status, 0 or 1. Closes `ready_fd`."""
+    stopped: list[int] = []
+    try:
+        raise_descriptor_limit()
+        reactor = Reactor()
+        relay = make_relay(config, device_fd, reactor)
+        reactor.register(stop_fd, stopped.append)
+    except (TorboxError, OSError, ValueError) as error:
+        _tell(ready_fd, FAILED + str(error).encode("utf-8", "backslashreplace"))
+        return 1
+    try:
+        if _tell(ready_fd, READY):
+            serve(relay, stopped)
+    except OSError:  # reading or writing the tun: its namespace is gone, or its interface is down
+        return 0 if stopped else 1
+    finally:
+        relay.close()
+        reactor.close()
+    return 0
+
+
+def _tell(ready_fd: int, message: bytes) -> bool:
+    """Say it and close; false if nobody is there any more to hear it."""
+    try:
+        os.write(ready_fd, message)
+    except BrokenPipeError:
+        return False
+    finally:
+        os.close(ready_fd)
+    return True
+
+
+def serve(relay: Relay, stopped: list[int]) -> None:
+    """Turn after turn, until something is in `stopped`; what was put off is done in the first quiet one."""
+    while not stopped:
+        events = relay.turn(relay.reactor.now)
+        if not events and not relay.busy:
+            relay.names.warm_up()
+            break
+    gc.freeze()
+    gc.set_threshold(COLLECT_AT, 20, 20)
+    while not stopped:
+        relay.turn()
+
+
+def make_relay(config: WorkerConfig, device_fd: int, reactor: Reactor) -> Relay:
+    """Everything put together. TorboxError, OSError or ValueError: the configuration does not work here."""
+    os.set_blocking(device_fd, False)
+    device = TunDevice(device_fd, config.mtu, vnet_hdr=config.vnet_hdr, gso=config.gso)
+    upstream = open_upstream(config.upstream, reactor, config.isolation)
+    rules = Rules(
+        takes_names=upstream.takes_names,
+        takes_onions=upstream.takes_onions,
+        takes_ipv6=upstream.takes_ipv6 and config.ipv6,
+        allowed=tuple(map(network, config.allowed)),
+        denied=tuple(map(network, config.denied)),
+        own=tuple(map(network, config.own)),
+        own_names=frozenset(config.own_names),
+    )
+    return Relay(
+        device,
+        upstream,
+        reactor,
+        stack_config=StackConfig(own=config.gateways, broadcasts=config.broadcasts),
+        rules=rules,
+        dns_mode=config.dns_mode,
+        hosts=dict(config.hosts),
+        max_finished=min(MAX_FINISHED, descriptors() // FINISHED_SHARE),
+    )
+
+
+def descriptors() -> int:
+    """How many this process may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_descriptor_limit() -> None:
+    """Each connection holds a socket: take all the descriptors that may be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From PROCEED to the exit code: workers, terminal, signals.
+
+One loop over the socket to pid 1, the signals, the workers' pidfds, the relays of the standard
+streams and, where there is one, the pair of terminals. What the program would see of its caller
+without torbox it sees through here:
+
+    ^C, ^Z            keys on the caller's raw terminal, given a meaning by the program's own; or,
+                      while that is not taken, signals of this process, passed on
+    it stops          this process's group stops the same way, so the caller's shell takes over
+    it is resumed     the terminal is taken again if it was ours, and the program continued
+    it wants to read  the kernel stops it with SIGTTIN: the terminal is taken, or we stop likewise
+    it ends           what it has written is passed on to the last byte, and its exit code is ours
+
+If a worker dies, the sandbox is killed: without a stack nothing can leave, but nobody should have
+to find out why nothing works. If this process dies, everything does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+
+from torbox import handshake
+from torbox.errors import SetupError
+from torbox.handshake import Kind
+from torbox.sandbox import Sandbox
+from torbox.streams import Relay, Streams, Waits
+from torbox.tty import Terminal
+
+_PASSED_ON = (
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTSTP,
+)
+_ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+_JOB_CONTROL = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_CHUNK = 1 << 16  # bytes carried between the terminals at a time
+_LAST_WAIT_S = 2.0  # for a reader who does not read, once a signal has asked for the end
+_CHUNKS_BEFORE_A_STOP = 16  # others in the sandbox may go on writing, but not hold up the stop
+
+
+class Supervisor:
+    """Watches over one running sandbox. `signals` comes from `catch_signals`, `workers` are their pids."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        streams: Streams,
+        signals: int,
+        terminal: Terminal | None,
+        workers: Sequence[int],
+    ) -> None:
+        self._sandbox = sandbox
+        self._streams = streams
+        self._control = sandbox.control
+        self._terminal = terminal
+        self._master = sandbox.master
+        self._pending = b""  # keys the sandbox's terminal had no room for
+        self._has_terminal = False  # the caller's terminal is raw and read by us
+        self._susp_typed = False  # somebody wants the job to stop, since the last time it did
+        self._exit_code: int | None = None
+        self._is_gone = False
+        self._ends_by_signal = (
+            False  # somebody wants it to end, so a reader who does not read is not waited for
+        )
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._watch(signals, lambda: self._signals_arrived(signals))
+        for worker in workers:
+            self._watch(os.pidfd_open(worker), self._worker_died)
+
+    def watch(self, descriptor: int, became_readable: Callable[[], None]) -> None:
+        """Call back once when this becomes readable while the program runs."""
+
+        def once() -> None:
+            self._unwatch(descriptor)
+            became_readable()
+
+        self._watch(descriptor, once)
+
+    def run(self) -> int:
+        """Supervise until the program has ended. Raises SetupError if the sandbox itself broke."""
+        self._watch(self._control.fileno(), self._control_readable)
+        try:
+            if self._terminal is not None and self._master is not None:
+                os.set_blocking(self._master, False)
+                self._watch(self._master, self._master_ready)
+                if self._sandbox.in_foreground:
+                    self._take_terminal()
+            for relay in filter(None, (self._streams.input, *self._streams.outputs)):
+                self._move(relay)
+            while self._exit_code is None:
+                self._turn()
+            self._drain()
+            return self._exit_code
+        finally:
+            self._give_terminal_back()
+            self._end_sandbox()
+            self._streams.give_back_input()
+
+    def _end_sandbox(self) -> None:
+        """Return when its first process is gone, and with it every other."""
+        if self._is_gone:
+            return
+        self._is_gone = True
+        if self._exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._sandbox.pid, signal.SIGKILL)
+        os.waitpid(self._sandbox.pid, 0)
+
+    def _turn(self, timeout_s: float | None = None) -> None:
+        for descriptor, _events in self._poll.poll(None if timeout_s is None else timeout_s * 1000):
+            # One handler may have taken away what another was to handle.
+            handler = self._handlers.get(descriptor)
+            if handler is not None:
+                handler()
+
+    def _watch(self, descriptor: int, handler: Callable[[], None], event: int = select.POLLIN) -> None:
+        self._handlers[descriptor] = handler
+        self._poll.register(descriptor, event)
+
+    def _unwatch(self, descriptor: int) -> None:
+        if self._handlers.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
+
+    # Pid 1 and the program.
+
+    def _control_readable(self) -> None:
+        message = handshake.receive(self._control)
+        if message is None:
+            raise SetupError("run the program", 0, "the sandbox's first process was killed")
+        number = int(message.fields[0])
+        if message.kind is Kind.EXITED:
+            self._exit_code = number
+            self._unwatch(self._control.fileno())
+        elif message.kind is Kind.STOPPED:
+            self._program_stopped(signal.Signals(number))
+
+    def _tell(self, kind: Kind, number: int) -> None:
+        with contextlib.suppress(OSError):  # it has just ended: its last message is on its way
+            handshake.send(self._control, kind, number)
+
+    def _program_stopped(self, number: signal.Signals) -> None:
+        wants_terminal = number in (signal.SIGTTIN, signal.SIGTTOU)
+        if wants_terminal and self._terminal is not None and self._terminal.in_foreground():
+            self._take_terminal()
+            self._tell(Kind.CONTINUE, 1)
+            return
+        had_susp = self._susp_typed
+        self._susp_typed = False
+        self._copy_what_is_there()  # what it said before it stopped belongs on the screen before the stop
+        had_terminal = self._has_terminal
+        self._give_terminal_back()
+        _stop_like(number, whole_job=wants_terminal or had_susp)
+        if (had_terminal or wants_terminal) and self._terminal is not None and self._terminal.in_foreground():
+            self._take_terminal()
+        self._tell(Kind.CONTINUE, int(self._has_terminal))
+
+    def _worker_died(self) -> None:
+        if self._exit_code is not None:
+            return
+        raise SetupError(
+            "run the network", 0, "the network stack ended unexpectedly; the program was ended with it"
+        )
+
+    # Signals.
+
+    def _signals_arrived(self, descriptor: int) -> None:
+        for number in os.read(descriptor, 512):
+            if number == signal.SIGWINCH:
+                if self._terminal is not None and self._master is not None:
+                    self._terminal.copy_size(self._master)
+            elif number == signal.SIGCONT:
+                self._tell(Kind.CONTINUE, int(self._has_terminal))
+            else:
+                self._susp_typed = self._susp_typed or number == signal.SIGTSTP
+                self._tell(Kind.SIGNAL, number)
+                if number in _ENDING:
+                    self._ends_by_signal = True
+
+    # Streams and terminals.
+
+    def _move(self, relay: Relay) -> None:
+        """Move what can be moved, and wait for what is missing."""
+        self._unwatch(relay.source)
+        self._unwatch(relay.sink)
+        relay.move()
+        if relay.waits is Waits.SOURCE:
+            self._watch(relay.source, lambda: self._move(relay))
+        elif relay.waits is Waits.SINK:
+            self._watch(relay.sink, lambda: self._move(relay), select.POLLOUT)
+
+    def _take_terminal(self) -> None:
+        if self._has_terminal or self._terminal is None or self._master is None:
+            return
+        self._terminal.make_raw()
+        self._terminal.copy_size(self._master)
+        self._watch(self._terminal.descriptor, self._keys_arrived)
+        self._has_terminal = True
+
+    def _give_terminal_back(self) -> None:
+        if not self._has_terminal or self._terminal is None:
+            return
+        self._has_terminal = False
+        self._unwatch(self._terminal.descriptor)
+        self._terminal.restore()
+
+    def _keys_arrived(self) -> None:
+        assert self._terminal is not None
+        try:
+            keys = os.read(self._terminal.descriptor, _CHUNK)
+        except OSError:
+            keys = b""
+        if not keys:  # hung up; SIGHUP tells the program
+            self._unwatch(self._terminal.descriptor)
+            self._has_terminal = False
+            return
+        self._susp_typed = self._susp_typed or self._terminal.suspend_key in keys
+        self._pending += keys
+        self._write_keys()
+
+    def _write_keys(self) -> None:
+        assert self._master is not None
+        try:
+            written = os.write(self._master, self._pending)
+            self._pending = self._pending[written:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._pending = b""
+        self._wait_for(self._master, select.POLLIN | (select.POLLOUT if self._pending else 0))
+        if self._terminal is not None:
+            # Keys wait in the caller's terminal, not here, while the program does not read.
+            self._wait_for(self._terminal.descriptor, 0 if self._pending else select.POLLIN)
+
+    def _wait_for(self, descriptor: int, events: int) -> None:
+        if descriptor in self._handlers:
+            self._poll.modify(descriptor, events)
+
+    def _master_ready(self) -> None:
+        if self._pending:
+            self._write_keys()
+        if not self._copy_output():
+            assert self._master is not None
+            self._unwatch(self._master)
+
+    def _copy_output(self) -> bool:
+        """Carry one chunk of output; false at its end."""
+        assert self._master is not None
+        assert self._terminal is not None
+        try:
+            output = os.read(self._master, _CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno == errno.EIO:  # every copy of the slave is closed
+                return False
+            raise
+        try:
+            while output:
+                output = output[os.write(self._terminal.descriptor, output) :]
+        except OSError:
+            return True  # hung up: the output has nowhere to go, but the program may go on
+        return bool(output == b"")
+
+    def _copy_what_is_there(self) -> None:
+        if self._master is not None and self._master in self._handlers:
+            for _ in range(_CHUNKS_BEFORE_A_STOP):
+                if not select.select([self._master], [], [], 0)[0] or not self._copy_output():
+                    return
+
+    def _drain(self) -> None:
+        """Pass on what the ended program left behind. Raises SetupError if output was lost on the way.
+
+        Once the sandbox is gone nothing is added, even if somebody outside holds an end of a pipe or of
+        the terminal. Whoever reads may take their time, unless a signal has asked for the end.
+        """
+        self._end_sandbox()
+        for relay in self._streams.outputs:
+            relay.last = True
+            if relay.waits is Waits.SOURCE:
+                self._move(relay)
+        end = None
+        while any(relay.waits is not Waits.NOTHING for relay in self._streams.outputs):
+            if self._ends_by_signal:
+                end = time.monotonic() + _LAST_WAIT_S if end is None else end
+                if time.monotonic() > end:
+                    break
+            self._turn(_LAST_WAIT_S)
+        for relay in self._streams.outputs:
+            relay.close()
+            if relay.error:
+                raise SetupError("pass on the output", relay.error, relay.name)
+        # The kernel hands a terminal's last bytes over in its own time, then says that it is hung up.
+        while self._master is not None and self._master in self._handlers:
+            if not select.select([self._master], [], [], _LAST_WAIT_S)[0] or not self._copy_output():
+                break
+
+
+def catch_signals() -> int:
+    """A descriptor from which the numbers of caught signals are read. Ignored ones stay ignored.
+
+    To be called before the sandbox is started: what arrives while it is being built reaches the
+    program as soon as there is one.
+    """
+    readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    for number in (*_PASSED_ON, signal.SIGWINCH, signal.SIGCONT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    return readable
+
+
+def _stop_like(number: signal.Signals, *, whole_job: bool) -> None:
+    """Stop as the program was stopped, and return when resumed.
+
+    A stop that came from the terminal means the job, so this whole process group; in an orphaned
+    group, where nobody could resume it, the kernel lets such a stop pass, as it would the program's.
+    One that the program gave itself stops torbox alone: it has no business with its caller's others.
+    """
+    stop = number if whole_job and number in _JOB_CONTROL else signal.SIGSTOP
+    # SIGCONT is not to be passed on besides: the program would be continued, and told so, twice.
+    handlers = {
+        each: signal.signal(each, signal.SIG_DFL) for each in {stop, signal.SIGCONT} - {signal.SIGSTOP}
+    }
+    try:
+        if stop is signal.SIGSTOP:
+            os.kill(os.getpid(), stop)
+        else:
+            os.killpg(os.getpgrp(), stop)
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What this machine is called and reached by, so that a proxy on it is not asked for the way back to it.
+
+Addresses come from the kernel by rtnetlink (one dump of RTM_GETADDR: rtnetlink(7), some 50 µs); names
+from uname(2) and /etc/hosts, which a proxy that resolves on this machine answers from. Both are as they
+are at the moment of asking; addresses that come later are not known.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+# linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h
+_NLMSG = struct.Struct("=IHHII")  # length with this header, type, flags, sequence, port
+_IFADDRMSG = struct.Struct("=BBBBi")  # family, prefix length, flags, scope, interface
+_RTATTR = struct.Struct("=HH")  # length with this header, type
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+_RTM_NEWADDR = 20
+_RTM_GETADDR = 22
+_NLM_F_REQUEST = 0x001
+_NLM_F_DUMP = 0x300
+_IFA_ADDRESS = 1  # on a point-to-point link the other end's
+_IFA_LOCAL = 2  # ours; absent for IPv6, but where there is another end
+_DUMP_BYTES = 1 << 16  # the kernel sends at most 32 KiB at once
+
+HOSTS = "/etc/hosts"
+
+
+def addresses() -> tuple[str, ...]:
+    """Every address of every interface, IPv4 and IPv6, as text. OSError if the kernel does not say."""
+    request = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    size = _NLMSG.size + len(request)
+    header = _NLMSG.pack(size, _RTM_GETADDR, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+    with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as kernel:
+        kernel.send(header + request)
+        found: dict[str, None] = {}
+        while _read(kernel.recv(_DUMP_BYTES), found):
+            pass
+    return tuple(found)
+
+
+def _read(data: bytes, found: dict[str, None]) -> bool:
+    """Add the addresses of one part of the dump; false if it was the last."""
+    at = 0
+    while at + _NLMSG.size <= len(data):
+        length, kind, _, _, _ = _NLMSG.unpack_from(data, at)
+        if kind == _NLMSG_DONE:
+            return False
+        if kind == _NLMSG_ERROR:
+            number = -struct.unpack_from("=i", data, at + _NLMSG.size)[0]
+            raise OSError(number, os.strerror(number))
+        if kind == _RTM_NEWADDR:
+            address = _local_address(data, at + _NLMSG.size, at + length)
+            if address:
+                found[address] = None
+        at += _aligned(length)
+    return True
+
+
+def _local_address(data: bytes, at: int, end: int) -> str:
+    family = data[at]
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return ""
+    at += _IFADDRMSG.size
+    attributes: dict[int, bytes] = {}
+    while at + _RTATTR.size <= end:
+        length, kind = _RTATTR.unpack_from(data, at)
+        attributes[kind] = data[at + _RTATTR.size : at + length]
+        at += _aligned(max(length, _RTATTR.size))
+    packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
+    return socket.inet_ntop(family, packed) if packed else ""
+
+
+def _aligned(length: int) -> int:
+    return length + 3 & ~3  # NLMSG_ALIGN, RTA_ALIGN
+
+
+def names(hosts: str = HOSTS) -> tuple[bytes, ...]:
+    """The machine's own name, and every name in its file of hosts; in lower case, without final dots.
+
+    All of that file, for what stands in it is of this machine and its surroundings: Debian gives the
+    machine's whole name the address 127.0.1.1 there. A file that cannot be read has no names.
+    """
+    found = [os.fsencode(os.uname().nodename)]
+    try:
+        with open(hosts, "rb") as file:
+            for line in file:
+                found += line.partition(b"#")[0].split()[1:]
+    except OSError:
+        pass
+    return tuple(dict.fromkeys(name.lower().rstrip(b".") for name in found if name.rstrip(b".")))
