@@ -29,6 +29,7 @@ from torbox.netstack.flow import FlowKey, Refusal
 from torbox.netstack.name_pool import NamePool
 from torbox.netstack.stack import Stack, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
+from torbox.netstack.tcp.state import State
 from torbox.relay.counters import RelayCounters
 from torbox.relay.flow import TcpFlow
 from torbox.relay.policy import Rules, judge
@@ -156,6 +157,8 @@ class Relay:
     def _open_all(self) -> None:
         opened, self._opened = self._opened, []
         for connection in opened:
+            if connection.state is State.CLOSED:
+                continue  # it gave way in the very turn it came
             why = self._open(connection)
             if why is not None:
                 self.refuse(connection, why)
