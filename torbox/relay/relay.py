@@ -121,7 +121,7 @@ class Relay:
     @property
     def busy(self) -> bool:
         """Something is left to do without waiting for anything."""
-        return self._tun_readable or bool(self.stack.dirty)
+        return self._tun_readable or bool(self.stack.dirty) or self.services.busy
 
     def turn(self, until: float = math.inf) -> int:
         """Wait for something to do, but not beyond `until`, and do it; the number of events there were.
