@@ -139,6 +139,7 @@ class Workers:
             ),
             own=own,
             own_names=own_names,
+            spin=self._plan.spin and not this_machine.on_battery(),
         )
 
 

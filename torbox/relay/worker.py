@@ -51,6 +51,7 @@ class WorkerConfig:
     denied: tuple[str, ...] = ()
     own: tuple[str, ...] = ()  # this machine's addresses and names, if the upstream may be beside them
     own_names: tuple[bytes, ...] = ()
+    spin: bool = True  # see Relay
 
 
 def run_worker(config: WorkerConfig, device_fd: int, ready_fd: int, stop_fd: int) -> int:
@@ -123,6 +124,7 @@ def make_relay(config: WorkerConfig, device_fd: int, reactor: Reactor) -> Relay:
         dns_mode=config.dns_mode,
         hosts=dict(config.hosts),
         max_finished=min(MAX_FINISHED, descriptors() // FINISHED_SHARE),
+        spin=config.spin,
     )
 
 
