@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`python -m torbox`."""
 
-import sys
+from torbox.cli import command
 
-from torbox.cli import main
-
-sys.exit(main())
+command()

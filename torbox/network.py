@@ -21,20 +21,20 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from torbox import netns, privileges, syscalls, this_machine
 from torbox.errors import SetupError, UpstreamError
 from torbox.netns import Tun
 from torbox.plan import SandboxPlan
-from torbox.relay import worker
-from torbox.relay.worker import WorkerConfig
+from torbox.relay import report
 from torbox.upstream import discover, registry
 from torbox.upstream.tor import new_isolation
 from torbox.upstream.url import UpstreamUrl
 
 if TYPE_CHECKING:
+    from torbox.relay.worker import WorkerConfig
     from torbox.tor.lease import Lease  # 17 ms that only a start of torbox's own Tor costs
 
 _STEP = "start the network stack"
@@ -96,14 +96,14 @@ class Workers:
             ready, ready_end = os.pipe2(os.O_CLOEXEC)
             pid = os.fork()
             if pid == 0:
-                config = replace(self._config(tun, isolation), own=own, own_names=own_names)
-                _work(config, queue, ready_end, self._stop, parent)
+                make_config = partial(self._config, tun, isolation, own, own_names)
+                _work(make_config, queue, ready_end, self._stop, parent)
             self.pids.append(pid)
             os.close(ready_end)
-            with os.fdopen(ready, "rb") as report:
-                answer = report.read(_REPORT_LIMIT)
-            if answer != worker.READY:
-                reason = answer.removeprefix(worker.FAILED).decode("utf-8", "replace")
+            with os.fdopen(ready, "rb") as reader:
+                answer = reader.read(_REPORT_LIMIT)
+            if answer != report.READY:
+                reason = answer.removeprefix(report.FAILED).decode("utf-8", "replace")
                 raise SetupError(_STEP, 0, reason or "a worker ended before it was ready")
 
     def close(self) -> None:
@@ -120,7 +120,11 @@ class Workers:
         except OSError as error:
             raise SetupError(_STEP, error.errno or 0, "read this machine's addresses") from error
 
-    def _config(self, tun: Tun, isolation: bytes) -> WorkerConfig:
+    def _config(
+        self, tun: Tun, isolation: bytes, own: tuple[str, ...], own_names: tuple[bytes, ...]
+    ) -> WorkerConfig:
+        from torbox.relay.worker import WorkerConfig
+
         return WorkerConfig(
             upstream=self._upstream,
             isolation=isolation,
@@ -133,11 +137,20 @@ class Workers:
                 (name.encode(), tuple(map(_packed, addresses)))
                 for name, addresses in self._plan.hosts.items()
             ),
+            own=own,
+            own_names=own_names,
+            spin=self._plan.spin and not this_machine.on_battery(),
         )
 
 
-def _work(config: WorkerConfig, queue: int, ready: int, stop: int, parent: int) -> NoReturn:
-    """The worker's first lines: nothing of the caller's stays with it but the upstream's way out."""
+def _work(
+    make_config: Callable[[], WorkerConfig], queue: int, ready: int, stop: int, parent: int
+) -> NoReturn:
+    """The worker's first lines: nothing of the caller's stays with it but the upstream's way out.
+
+    The stack is imported here and not by the parent, which supervises and never sees a packet: its 10 ms
+    pass while pid 1 builds the room, and its memory is the worker's alone.
+    """
     status = 1
     try:
         privileges.die_with_parent(parent)
@@ -150,10 +163,12 @@ def _work(config: WorkerConfig, queue: int, ready: int, stop: int, parent: int) 
         syscalls.close_all_but([queue, ready, stop])
         os.chdir("/")
         privileges.hide_this_process("torbox-net")
-        status = worker.run_worker(config, queue, ready, stop)
+        from torbox.relay.worker import run_worker
+
+        status = run_worker(make_config(), queue, ready, stop)
     except BaseException as error:  # the last resort: the supervisor says it, if it is still listening
         with contextlib.suppress(OSError):
-            os.write(ready, worker.FAILED + f"{type(error).__name__}: {error}".encode())
+            os.write(ready, report.FAILED + f"{type(error).__name__}: {error}".encode())
     os._exit(status)
 
 

@@ -31,6 +31,7 @@ class SandboxPlan:
     queues: int
     mtu: int
     ipv6: bool
+    spin: bool
     upstream: str
     dns: str
     hosts: Mapping[str, tuple[str, ...]]
@@ -62,6 +63,7 @@ def make(
         queues=QUEUES,
         mtu=profile.net.mtu,
         ipv6=profile.net.ipv6,
+        spin=profile.net.spin,
         upstream=upstream if upstream is not None else profile.net.upstream,
         dns=profile.net.dns,
         hosts=profile.net.hosts,

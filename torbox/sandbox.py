@@ -6,12 +6,15 @@
                                              unshare user|net|uts|mount|ipc|pid|cgroup|time
     uid and gid maps              ◄─ UNSHARED ─
                                   ─ MAPPED ─►   clocks; tun queues; lo, addresses, routes
-    start the stack on the tun    ◄─ TUN ──────
-                                  ─ PROCEED ─►  fork pid 1
-                                             pid 1: hostname; file system; terminal; capabilities
+    start the stack on the tun    ◄─ TUN ──────  fork pid 1
+       ┊                                     pid 1: hostname; file system; terminal; capabilities
+    it serves                     ─ PROCEED ─►
     carry the terminal            ◄─ PTY ──────  fork the program
                                              program: terminal; seccomp; execute
     end of file: it runs
+
+The stack starts while pid 1 builds the room, since neither needs the other; but no program is forked
+before both are done.
 
 The three processes of the child's column: one that made the namespaces and waits, pid 1 of the
 PID namespace, and the program. Any step that fails sends FAILED and nothing starts; nothing ever
@@ -171,7 +174,6 @@ def _child(column: _Column, parent: int) -> NoReturn:
         handshake.send(column.handshake, Kind.TUN, tun.mtu, int(tun.gso), descriptors=tun.queues)
         for descriptor in tun.queues:
             os.close(descriptor)
-        _expect(column.handshake, Kind.PROCEED)
         pid = os.fork()
         if pid == 0:
             _pid1(column)
@@ -205,6 +207,7 @@ def _pid1(column: _Column) -> NoReturn:
         privileges.hide_this_process("init")
         privileges.give_up()
         child_changed = init.prepare()
+        _expect(column.handshake, Kind.PROCEED)
         program = os.fork()
         if program == 0:
             _program(column, slave)

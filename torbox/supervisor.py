@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import select
 import signal
@@ -90,6 +91,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until the program has ended. Raises SetupError if the sandbox itself broke."""
+        gc.freeze()  # what the start has made stays; from here on there may be garbage
+        gc.enable()
         self._watch(self._control.fileno(), self._control_readable)
         try:
             if self._terminal is not None and self._master is not None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this machine is called and reached by, so that a proxy on it is not asked for the way back to it.
+"""This machine: what it is called and reached by, and whether it runs on battery.
 
 Addresses come from the kernel by rtnetlink (one dump of RTM_GETADDR: rtnetlink(7), some 50 µs); names
-from uname(2) and /etc/hosts, which a proxy that resolves on this machine answers from. Both are as they
-are at the moment of asking; addresses that come later are not known.
+from uname(2) and /etc/hosts, which a proxy that resolves on this machine answers from. Both are there so
+that a proxy on it is not asked for the way back to it, and are as they are at the moment of asking;
+addresses that come later are not known.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _IFA_LOCAL = 2  # ours; absent for IPv6, but where there is another end
 _DUMP_BYTES = 1 << 16  # the kernel sends at most 32 KiB at once
 
 HOSTS = "/etc/hosts"
+POWER_SUPPLIES = "/sys/class/power_supply"
 
 
 def addresses() -> tuple[str, ...]:
@@ -93,3 +95,28 @@ def names(hosts: str = HOSTS) -> tuple[bytes, ...]:
     except OSError:
         pass
     return tuple(dict.fromkeys(name.lower().rstrip(b".") for name in found if name.rstrip(b".")))
+
+
+def on_battery(supplies: str = POWER_SUPPLIES) -> bool:
+    """Whether a battery of this machine's own is being emptied; Documentation/ABI/testing/sysfs-class-power.
+
+    A mouse's battery is there too, and says by its scope that it is none of the machine's.
+    """
+    try:
+        names = os.listdir(supplies)
+    except OSError:
+        return False
+    return any(
+        _said(f"{supplies}/{name}/status") == b"Discharging"
+        and _said(f"{supplies}/{name}/scope") != b"Device"
+        for name in names
+    )
+
+
+def _said(path: str) -> bytes:
+    """What a file of one line says; nothing if it is not there."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().strip()
+    except OSError:
+        return b""

@@ -21,7 +21,8 @@ import pytest
 from tests.relay.guest import GATEWAY, PATIENCE_S, SITE, Guest, device_pair, is_open, query, read, write
 from tests.upstream.socks_server import TorLike, echo, serving
 from torbox.netstack.tcp.state import State
-from torbox.relay.worker import FAILED, READY, WorkerConfig, run_worker
+from torbox.relay.report import FAILED, READY
+from torbox.relay.worker import WorkerConfig, run_worker
 from torbox.upstream.registry import parse_url
 from torbox.upstream.tor import new_isolation
 from torbox.upstream.url import UpstreamUrl

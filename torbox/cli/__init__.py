@@ -10,6 +10,6 @@ What the program prints is all that is seen; torbox's own words go to standard e
 `torbox:`. rich is imported by the commands that draw, never on the way to a program's start.
 """
 
-from torbox.cli.entry import main
+from torbox.cli.entry import command, main
 
-__all__ = ["main"]
+__all__ = ["command", "main"]

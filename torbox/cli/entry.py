@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +34,21 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, advice=f"See {self.prog} --help.")
+
+
+def command() -> NoReturn:
+    """The `torbox` command: `main` as a whole process, without what only costs time in one.
+
+    Nothing that is made on the way to a program's start is garbage, so the collector has nothing to look
+    for before `Supervisor.run` (3 ms); and what is open at the end the kernel closes faster than Python
+    takes itself apart (12 ms of 85 for `torbox run true`).
+    """
+    gc.disable()
+    code = main()
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+    os._exit(code)  # standard output was flushed by main, where that may still fail
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,11 +24,10 @@ from torbox.netstack.stack import StackConfig
 from torbox.relay.policy import Rules, network
 from torbox.relay.reactor import Reactor
 from torbox.relay.relay import MAX_FINISHED, Relay
+from torbox.relay.report import FAILED, READY
 from torbox.upstream.registry import open_upstream
 from torbox.upstream.url import UpstreamUrl
 
-READY = b"\x01"  # on the ready descriptor; otherwise FAILED and the reason as text
-FAILED = b"\x00"
 DEFAULTS = StackConfig()
 COLLECT_AT = 20_000  # new objects; a connection that ends leaves none behind for the collector
 FINISHED_SHARE = 2  # one in so many descriptors may be held by what guests have left behind
@@ -52,6 +51,7 @@ class WorkerConfig:
     denied: tuple[str, ...] = ()
     own: tuple[str, ...] = ()  # this machine's addresses and names, if the upstream may be beside them
     own_names: tuple[bytes, ...] = ()
+    spin: bool = True  # see Relay
 
 
 def run_worker(config: WorkerConfig, device_fd: int, ready_fd: int, stop_fd: int) -> int:
@@ -94,6 +94,7 @@ def serve(relay: Relay, stopped: list[int]) -> None:
         if not events and not relay.busy:
             relay.names.warm_up()
             break
+    gc.enable()
     gc.freeze()
     gc.set_threshold(COLLECT_AT, 20, 20)
     while not stopped:
@@ -123,6 +124,7 @@ def make_relay(config: WorkerConfig, device_fd: int, reactor: Reactor) -> Relay:
         dns_mode=config.dns_mode,
         hosts=dict(config.hosts),
         max_finished=min(MAX_FINISHED, descriptors() // FINISHED_SHARE),
+        spin=config.spin,
     )
 
 
