@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every parser by itself under bytes that hypothesis chooses: only its own error, and what it returns holds."""
+"""Every parser by itself, under bytes that hypothesis chooses: only its own error, and what it says holds."""
 
 from __future__ import annotations
 
