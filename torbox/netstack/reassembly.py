@@ -8,6 +8,8 @@ overlap is only ever an attack). At a bound the oldest packet gives way, so a fl
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from torbox.netstack.wire import WireError, ipv4, ipv6
 from torbox.netstack.wire.ip import Packet
 
@@ -20,11 +22,12 @@ _Key = tuple[bytes, int, int]  # addresses, protocol (IPv4; 0 in IPv6), identifi
 
 
 class _Partial:
-    __slots__ = ("expires", "pieces", "protocol", "size", "total")
+    __slots__ = ("expires", "pieces", "protocol", "size", "starts", "total")
 
     def __init__(self, expires: float) -> None:
         self.expires = expires
-        self.pieces: dict[int, bytes] = {}  # by offset
+        self.starts: list[int] = []  # of each piece, in bytes, ascending
+        self.pieces: list[bytes] = []
         self.size = 0  # bytes held
         self.total = -1  # bytes of the whole payload, once the last piece is here
         self.protocol = -1  # what the first piece says; IPv6's others may say anything
@@ -69,19 +72,22 @@ class Reassembly:
 
     @staticmethod
     def _add(partial: _Partial, offset: int, piece: bytes, more: bool) -> bool:
-        end = offset + len(piece)
+        starts, pieces, end = partial.starts, partial.pieces, offset + len(piece)
         if not more:
-            if partial.total >= 0 or any(at + len(other) > end for at, other in partial.pieces.items()):
+            if partial.total >= 0 or (starts and starts[-1] + len(pieces[-1]) > end):
                 return False
             partial.total = end
         elif partial.total >= 0 and end > partial.total:
             return False
-        if len(partial.pieces) >= MAX_PIECES:
+        if len(pieces) >= MAX_PIECES:
             return False
-        for at, other in partial.pieces.items():
-            if at < end and offset < at + len(other):
-                return False
-        partial.pieces[offset] = piece
+        at = bisect_right(starts, offset)
+        if at and starts[at - 1] + len(pieces[at - 1]) > offset:
+            return False
+        if at < len(starts) and starts[at] < end:
+            return False
+        starts.insert(at, offset)
+        pieces.insert(at, piece)
         partial.size += len(piece)
         return True
 
@@ -99,7 +105,7 @@ class Reassembly:
 
 
 def _whole(packet: Packet, partial: _Partial) -> Packet:
-    payload = b"".join(partial.pieces[offset] for offset in sorted(partial.pieces))
+    payload = b"".join(partial.pieces)
     form = ipv4 if packet.version == 4 else ipv6
     header = form.emit(packet.addresses, partial.protocol, len(payload))
     buffer = memoryview(header + payload)

@@ -30,6 +30,7 @@ from torbox.netstack.name_board import Section
 from torbox.netstack.name_pool import NamePool
 from torbox.netstack.stack import Stack, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
+from torbox.netstack.tcp.state import State
 from torbox.relay.counters import RelayCounters
 from torbox.relay.flow import TcpFlow
 from torbox.relay.policy import Rules, judge
@@ -134,7 +135,7 @@ class Relay:
     @property
     def busy(self) -> bool:
         """Something is left to do without waiting for anything."""
-        return self._tun_readable or bool(self.stack.dirty)
+        return self._tun_readable or bool(self.stack.dirty) or self.services.busy
 
     def turn(self, until: float = math.inf) -> int:
         """Wait for something to do, but not beyond `until`, and do it; the number of events there were.
@@ -174,6 +175,8 @@ class Relay:
     def _open_all(self) -> None:
         opened, self._opened = self._opened, []
         for connection in opened:
+            if connection.state is State.CLOSED:
+                continue  # it gave way in the very turn it came
             why = self._open(connection)
             if why is not None:
                 self.refuse(connection, why)
