@@ -20,7 +20,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -34,6 +34,7 @@ from torbox.upstream.tor import new_isolation
 from torbox.upstream.url import UpstreamUrl
 
 if TYPE_CHECKING:
+    from torbox.netstack.name_board import Section
     from torbox.relay.worker import WorkerConfig
     from torbox.tor.lease import Lease  # 17 ms that only a start of torbox's own Tor costs
 
@@ -90,21 +91,24 @@ class Workers:
     def start(self, tun: Tun) -> None:
         """Fork one worker per queue; return when all of them serve. Raises SetupError."""
         own, own_names = self._own_ends()
-        isolation = new_isolation()
+        make_config = partial(self._config, tun, new_isolation(), own, own_names)
+        sections = _sections(len(tun.queues))
         parent = os.getpid()
-        for queue in tun.queues:
-            ready, ready_end = os.pipe2(os.O_CLOEXEC)
-            pid = os.fork()
-            if pid == 0:
-                make_config = partial(self._config, tun, isolation, own, own_names)
-                _work(make_config, queue, ready_end, self._stop, parent)
-            self.pids.append(pid)
-            os.close(ready_end)
-            with os.fdopen(ready, "rb") as reader:
+        with contextlib.ExitStack() as reports:
+            readers = []
+            for queue, section in zip(tun.queues, sections, strict=True):
+                ready, ready_end = os.pipe2(os.O_CLOEXEC)
+                readers.append(reports.enter_context(os.fdopen(ready, "rb")))
+                pid = os.fork()
+                if pid == 0:
+                    _work(make_config, section, queue, ready_end, self._stop, parent)
+                self.pids.append(pid)
+                os.close(ready_end)
+            for reader in readers:
                 answer = reader.read(_REPORT_LIMIT)
-            if answer != report.READY:
-                reason = answer.removeprefix(report.FAILED).decode("utf-8", "replace")
-                raise SetupError(_STEP, 0, reason or "a worker ended before it was ready")
+                if answer != report.READY:
+                    reason = answer.removeprefix(report.FAILED).decode("utf-8", "replace")
+                    raise SetupError(_STEP, 0, reason or "a worker ended before it was ready")
 
     def close(self) -> None:
         """Tell the workers to stop; they do so on their own, also when this process just ends."""
@@ -143,8 +147,23 @@ class Workers:
         )
 
 
+def _sections(queues: int) -> Sequence[Section | None]:
+    """Each worker's share of the names: they share memory, made before they are forked."""
+    if queues == 1:
+        return (None,)
+    from torbox.netstack.name_board import NameBoard
+
+    board = NameBoard(queues)
+    return [board.section(part) for part in range(queues)]
+
+
 def _work(
-    make_config: Callable[[], WorkerConfig], queue: int, ready: int, stop: int, parent: int
+    make_config: Callable[[], WorkerConfig],
+    section: Section | None,
+    queue: int,
+    ready: int,
+    stop: int,
+    parent: int,
 ) -> NoReturn:
     """The worker's first lines: nothing of the caller's stays with it but the upstream's way out.
 
@@ -165,7 +184,7 @@ def _work(
         privileges.hide_this_process("torbox-net")
         from torbox.relay.worker import run_worker
 
-        status = run_worker(make_config(), queue, ready, stop)
+        status = run_worker(make_config(), queue, ready, stop, section)
     except BaseException as error:  # the last resort: the supervisor says it, if it is still listening
         with contextlib.suppress(OSError):
             os.write(ready, report.FAILED + f"{type(error).__name__}: {error}".encode())

@@ -16,12 +16,12 @@ from torbox.profiles.model import Profile
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/usr/games"
 SHELL = "/bin/bash"
-QUEUES = 1  # tun queues, one worker process each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxPlan:
-    """One sandbox. Addresses are texts; `hosts` maps names to addresses; `mtu` is in bytes."""
+    """One sandbox. Addresses are texts; `hosts` maps names to addresses; `mtu` is in bytes; `queues` are the
+    tun's, one worker process each."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -60,7 +60,7 @@ def make(
         directory=inside_home,
         hostname=profile.identity.hostname,
         mounts=_mounts(profile, user, inside_home, home, environ),
-        queues=QUEUES,
+        queues=profile.net.queues,
         mtu=profile.net.mtu,
         ipv6=profile.net.ipv6,
         spin=profile.net.spin,

@@ -12,28 +12,41 @@ The pool forgets the name that was used least recently. A program may hold on to
 longer than its TTL, so indexes are given out in turn and a forgotten one comes back only after all
 others have been: it then means no name for a while, and a connection there fails, instead of
 meaning another name, when it would go to the wrong place.
+
+Where several workers serve one sandbox, each has a pool with a share of the indexes, and they tell one
+another by a NameBoard. A name that was asked for through two of them has two addresses then, which
+both mean it. What another worker has used gets a second chance when its turn to be forgotten comes.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
+from torbox.netstack.name_board import INDEXES, NAMES_MAX, Section
+
 POOL6_PREFIX = bytes.fromhex("fd00746f72626f78") + bytes(4)  # the last four bytes are the IPv4 address
-NAMES_MAX = 8192  # names, about 3 MB; a browser looks up some hundred a day
 HOSTS_PER_NET = 254  # the last octet runs from 1 to 254: some programs think .0 and .255 special
-INDEXES = 512 * HOSTS_PER_NET
 
 
 class NamePool:
-    """A bounded two-way map of lower-case names and addresses. A family is 4 or 6."""
+    """A bounded two-way map of lower-case names and addresses. A family is 4 or 6.
 
-    def __init__(self, limit: int = NAMES_MAX) -> None:
-        if not 0 < limit < INDEXES:
-            raise ValueError(f"a pool holds 1 to {INDEXES - 1} names, not {limit}")
+    `section` is this worker's share of a board, if there are others, and brings its own limit.
+    """
+
+    def __init__(self, limit: int = NAMES_MAX, section: Section | None = None) -> None:
+        if section is not None:
+            limit = section.limit
+            self._first, self._end = section.first, section.first + section.span
+        else:
+            self._first, self._end = 0, INDEXES
+        if not 0 < limit < self._end - self._first:
+            raise ValueError(f"a pool holds 1 to {self._end - self._first - 1} names, not {limit}")
         self.limit = limit
+        self._section = section
         self._index_of: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._name_of: dict[int, bytes] = {}
-        self._next = 0
+        self._next = self._first
 
     def __len__(self) -> int:
         return len(self._index_of)
@@ -46,6 +59,8 @@ class NamePool:
             index = self._take_index()
             self._index_of[name] = index
             self._name_of[index] = name
+            if self._section is not None:
+                self._section.post(index, name)
         else:
             self._index_of.move_to_end(name)
         address4 = _address4(index)
@@ -54,9 +69,13 @@ class NamePool:
     def name_of(self, address: bytes) -> bytes | None:
         """The name that a packed address stands for; None if it stands for none (any more)."""
         index = _index(address)
-        name = None if index is None else self._name_of.get(index)
+        if index is None:
+            return None
+        name = self._name_of.get(index)
         if name is not None:
             self._index_of.move_to_end(name)  # what is connected to is in use
+        elif self._section is not None:
+            return self._section.board.read(index)
         return name
 
     def contains(self, address: bytes) -> bool:
@@ -67,13 +86,28 @@ class NamePool:
 
     def _take_index(self) -> int:
         if len(self._index_of) >= self.limit:
-            _, forgotten = self._index_of.popitem(last=False)
-            del self._name_of[forgotten]
-        while self._next in self._name_of:
-            self._next = (self._next + 1) % INDEXES
+            self._forget_one()
         index = self._next
-        self._next = (index + 1) % INDEXES
+        while index in self._name_of:
+            index = self._behind(index)
+        self._next = self._behind(index)
         return index
+
+    def _behind(self, index: int) -> int:
+        return index + 1 if index + 1 < self._end else self._first
+
+    def _forget_one(self) -> None:
+        section = self._section
+        if section is not None:
+            for _ in range(self.limit):  # once around, should others use them faster than we look
+                name, index = next(iter(self._index_of.items()))
+                if not section.take_use(index):
+                    break
+                self._index_of.move_to_end(name)
+        _, forgotten = self._index_of.popitem(last=False)
+        del self._name_of[forgotten]
+        if section is not None:
+            section.withdraw(forgotten)
 
 
 def _address4(index: int) -> bytes:

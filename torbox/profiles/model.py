@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from torbox.profiles.kinds import Choice, Kind, OneOrMore, Switch, Table, Text, Texts, Whole
 
 NET_MTU = 65520  # bytes; the largest multiple of 8 below 65535 less headers, and what peers use
+QUEUES_MAX = 8  # a worker is some 15 MB, and one core's
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 HOST_ENTRY = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # useradd(8)
@@ -139,6 +140,15 @@ class Net:
         "sees it; a smaller one is for programs that must meet an ordinary network's.",
         default=NET_MTU,
         example="1500",
+    )
+    queues: int = key(
+        Whole(1, QUEUES_MAX, "queues"),
+        "How many processes serve the sandbox's interface, each with a queue of its own; connections are "
+        "spread over them. More than one help many busy connections on a machine with processors to spare, "
+        "never a single one. Every limit on connections, memory and datagrams holds for each of them, and "
+        "with more than one a program's UDP socket may be seen under several ports outside.",
+        default=1,
+        example="4",
     )
     ipv6: bool = key(
         Switch(),

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torbox.netstack.device import Device
 from torbox.netstack.dns import NameService
 from torbox.netstack.flow import FlowKey, Refusal
+from torbox.netstack.name_board import Section
 from torbox.netstack.name_pool import NamePool
 from torbox.netstack.stack import Stack, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
@@ -60,13 +61,17 @@ class Relay:
         dns_mode: str,
         hosts: Mapping[bytes, Sequence[bytes]],
         max_finished: int = MAX_FINISHED,
+        section: Section | None = None,
         spin: bool = True,
     ) -> None:
-        """`spin`: wait actively for a moment after small traffic, which halves its latency."""
+        """`section` is this worker's share of the sandbox's names, if it is one of several.
+
+        `spin`: wait actively for a moment after small traffic, so that nobody need wake this process.
+        """
         self.reactor = reactor
         self.counters = RelayCounters()
         self.stack = Stack(device, self, stack_config, reactor.now)
-        self.pool = NamePool()
+        self.pool = NamePool(section=section)
         self.names = NameService(
             mode=dns_mode,
             pool=self.pool,

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from torbox.errors import TorboxError
 from torbox.netstack.device import TunDevice
+from torbox.netstack.name_board import Section
 from torbox.netstack.stack import StackConfig
 from torbox.relay.policy import Rules, network
 from torbox.relay.reactor import Reactor
@@ -54,13 +55,18 @@ class WorkerConfig:
     spin: bool = True  # see Relay
 
 
-def run_worker(config: WorkerConfig, device_fd: int, ready_fd: int, stop_fd: int) -> int:
-    """Serve until `stop_fd` says or the tun is gone; the exit status, 0 or 1. Closes `ready_fd`."""
+def run_worker(
+    config: WorkerConfig, device_fd: int, ready_fd: int, stop_fd: int, section: Section | None = None
+) -> int:
+    """Serve until `stop_fd` says or the tun is gone; the exit status, 0 or 1. Closes `ready_fd`.
+
+    `section` is this worker's share of the names, if the tun has several queues.
+    """
     stopped: list[int] = []
     try:
         raise_descriptor_limit()
         reactor = Reactor()
-        relay = make_relay(config, device_fd, reactor)
+        relay = make_relay(config, device_fd, reactor, section)
         reactor.register(stop_fd, stopped.append)
     except (TorboxError, OSError, ValueError) as error:
         _tell(ready_fd, FAILED + str(error).encode("utf-8", "backslashreplace"))
@@ -101,7 +107,9 @@ def serve(relay: Relay, stopped: list[int]) -> None:
         relay.turn()
 
 
-def make_relay(config: WorkerConfig, device_fd: int, reactor: Reactor) -> Relay:
+def make_relay(
+    config: WorkerConfig, device_fd: int, reactor: Reactor, section: Section | None = None
+) -> Relay:
     """Everything put together. TorboxError, OSError or ValueError: the configuration does not work here."""
     os.set_blocking(device_fd, False)
     device = TunDevice(device_fd, config.mtu, vnet_hdr=config.vnet_hdr, gso=config.gso)
@@ -124,6 +132,7 @@ def make_relay(config: WorkerConfig, device_fd: int, reactor: Reactor) -> Relay:
         dns_mode=config.dns_mode,
         hosts=dict(config.hosts),
         max_finished=min(MAX_FINISHED, descriptors() // FINISHED_SHARE),
+        section=section,
         spin=config.spin,
     )
 
