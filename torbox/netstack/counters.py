@@ -10,6 +10,7 @@ class Counters:
     __slots__ = (
         "bytes_from_guest",
         "bytes_to_guest",
+        "complaints",
         "dropped",
         "errors_suppressed",
         "packets_from_guest",
@@ -24,6 +25,7 @@ class Counters:
         self.packets_to_guest = 0
         self.bytes_from_guest = 0  # IP packets, without the virtio header
         self.bytes_to_guest = 0
+        self.complaints = 0  # ICMP errors of the guest's, about packets of ours
         self.tcp_opened = 0  # connections
         self.resets_sent = 0  # to segments that belong to no connection
         self.errors_suppressed = 0  # ICMP errors that went over the rate
