@@ -63,3 +63,19 @@ def test_the_names_are_the_hosts_own_and_those_of_its_file(tmp_path: Path) -> No
     expected = {own, b"localhost", b"box.example.com", b"box"}
     assert set(this_machine.names(str(file))) == expected
     assert this_machine.names(str(tmp_path / "none")) == (own,)
+
+
+def test_only_a_battery_of_its_own_that_is_being_emptied_counts(tmp_path: Path) -> None:
+    def supply(name: str, **said: str) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        for file, text in said.items():
+            (tmp_path / name / file).write_text(f"{text}\n")
+
+    assert not this_machine.on_battery(str(tmp_path / "missing"))
+    assert not this_machine.on_battery(str(tmp_path))
+    supply("AC", type="Mains", online="1")
+    supply("hidpp_battery_0", type="Battery", scope="Device", status="Discharging")
+    supply("BAT0", type="Battery", status="Charging")
+    assert not this_machine.on_battery(str(tmp_path))
+    supply("BAT0", status="Discharging")
+    assert this_machine.on_battery(str(tmp_path))

@@ -18,7 +18,7 @@ from torbox.netstack.ring import RingPool
 from torbox.netstack.stack import Stack, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
 from torbox.netstack.tcp.state import State
-from torbox.netstack.testing import LinkDevice
+from torbox.netstack.testing import BadWire, LinkDevice
 
 HERE = {4: bytes((192, 0, 2, 7)), 6: bytes.fromhex("20010db8" + "00" * 11 + "07")}
 THERE = {4: bytes((10, 0, 2, 100)), 6: bytes.fromhex("fd00" + "00" * 13 + "64")}
@@ -95,14 +95,16 @@ def simulate(link: Link, size: int, seed: int) -> tuple[End, End, float]:
     devices = [
         LinkDevice(
             lambda: clock[0],
-            chance,
+            BadWire(
+                chance,
+                loss=link.loss,
+                duplication=link.duplication,
+                reordering=link.reordering,
+                delay_s=link.delay_s,
+            ),
             mtu=link.mtu,
             gso=link.gso,
             checksums=link.gso,
-            loss=link.loss,
-            duplication=link.duplication,
-            reordering=link.reordering,
-            delay_s=link.delay_s,
         )
         for _ in range(2)
     ]

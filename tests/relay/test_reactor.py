@@ -177,3 +177,26 @@ def test_now_is_the_time_after_the_wait(reactor: Reactor, clock: Clock) -> None:
         clock.now = 123.0
         reactor.turn(123.0)
         assert seen == [123.0]
+
+
+def test_spinning_asks_until_its_time_is_over_and_then_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(100, 200))
+    reactor = Reactor(lambda: float(next(ticks)))
+    asked: list[float] = []
+
+    class Epoll:
+        def poll(self, wait_s: float, _most: int) -> list[tuple[int, int]]:
+            asked.append(wait_s)
+            return []
+
+    monkeypatch.setattr(reactor, "_epoll", Epoll())
+    reactor.turn(1000.0, spin_s=3.0)
+    assert asked[:-1] == [0, 0]  # each look at the clock takes a second here
+    assert asked[-1] > 800
+    asked.clear()
+    reactor.turn(reactor.now, spin_s=3.0)
+    assert asked == [0.0], "a turn that may not wait does not spin either"
+    asked.clear()
+    reactor.turn(1000.0)
+    assert len(asked) == 1
+    assert asked[0] > 800

@@ -151,14 +151,62 @@ def test_a_burst_of_queries_is_answered_by_shares_of_a_turn_and_nobody_is_left_o
         for each in outside:  # as if all of it came by one packet
             each.rcv_buf.write(burst)
             it.relay.mark(each)
-        before, waiting = 0, [len(burst)] * 3
+        before = 0
         while it.relay.counters.queries < 3 * count:
             it.relay.turn(it.relay.reactor.now)
-            assert it.relay.counters.queries - before <= services.SHARE + len(outside)
-            left = [len(each.rcv_buf) for each in outside]
-            assert all(now < then or not then for now, then in zip(left, waiting, strict=True))
-            before, waiting = it.relay.counters.queries, left
+            assert it.relay.counters.queries - before <= services.SHARE
+            before = it.relay.counters.queries
         assert [len(messages(it, connection, count)) for connection in connections] == [count] * 3
+        assert not it.relay.services.busy
+
+
+def test_more_connections_than_a_turn_has_room_for_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those served first ask on and on; the last still gets its answers at the same pace."""
+    monkeypatch.setattr(services, "SHARE", 2)
+    burst = b"".join(framed(query(b"here.example", number=number)) for number in range(30))
+    with world(blocked, hosts={b"here.example": (SITE,)}) as it:
+        connections = [it.opened(GATEWAY, 53) for _ in range(10)]
+        outside = list(it.relay.stack.connections.values())
+        for each in outside:
+            each.rcv_buf.write(burst)
+            it.relay.mark(each)
+        it.relay.turn(it.relay.reactor.now)
+        while it.relay.services.busy:
+            assert it.relay.busy  # or it would wait for an event
+            left = [len(each.rcv_buf) for each in outside]
+            assert max(left) - min(left) <= 4 * len(burst) // 30  # the first turn, and one in rotation
+            before = it.relay.counters.queries
+            it.relay.turn(it.relay.reactor.now)
+            assert it.relay.counters.queries - before <= 2
+        assert [len(messages(it, connection, 30)) for connection in connections] == [30] * 10
+
+
+def test_a_connection_that_is_reset_while_it_waits_is_waited_for_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(services, "SHARE", 1)
+    with world(blocked, hosts={b"here.example": (SITE,)}) as it:
+        connections = [it.opened(GATEWAY, 53) for _ in range(3)]
+        outside = list(it.relay.stack.connections.values())
+        for each in outside:
+            each.rcv_buf.write(framed(query(b"here.example")) * 50)
+            it.relay.mark(each)
+        it.relay.turn(it.relay.reactor.now)
+        assert it.relay.services.busy
+        for connection in connections:
+            connection.abort()
+        it.until(lambda: it.relay.counters.flows == 0)
+        assert not it.relay.services.busy
+        assert it.relay.counters.queries < 150
+
+
+def test_a_message_that_is_too_long_ends_the_connection() -> None:
+    with world(blocked) as it:
+        connection = it.opened(GATEWAY, 53)
+        write(connection, framed(bytes(MAX_QUERY + 1))[:100])
+        it.until(lambda: is_reset(connection))
+        assert it.relay.counters.queries_dropped == 1
+        assert it.relay.counters.flows == 0
 
 
 def test_a_guest_that_asks_without_reading_is_reset() -> None:

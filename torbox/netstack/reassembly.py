@@ -9,6 +9,7 @@ overlap is only ever an attack). At a bound the oldest packet gives way, so a fl
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 
 from torbox.netstack.wire import WireError, icmpv6, ipv4, ipv6
@@ -23,11 +24,12 @@ _Key = tuple[bytes, int, int]  # addresses, protocol (IPv4; 0 in IPv6), identifi
 
 
 class _Partial:
-    __slots__ = ("expires", "first", "pieces", "protocol", "size", "total")
+    __slots__ = ("expires", "first", "pieces", "protocol", "size", "starts", "total")
 
     def __init__(self, expires: float) -> None:
         self.expires = expires
-        self.pieces: dict[int, bytes] = {}  # by offset
+        self.starts: list[int] = []  # of each piece, in bytes, ascending
+        self.pieces: list[bytes] = []
         self.size = 0  # bytes held
         self.total = -1  # bytes of the whole payload, once the last piece is here
         self.first: Packet | None = None  # the beginning of the packet, as much as an error about it quotes
@@ -85,19 +87,22 @@ class Reassembly:
 
     @staticmethod
     def _add(partial: _Partial, offset: int, piece: bytes, more: bool) -> bool:
-        end = offset + len(piece)
+        starts, pieces, end = partial.starts, partial.pieces, offset + len(piece)
         if not more:
-            if partial.total >= 0 or any(at + len(other) > end for at, other in partial.pieces.items()):
+            if partial.total >= 0 or (starts and starts[-1] + len(pieces[-1]) > end):
                 return False
             partial.total = end
         elif partial.total >= 0 and end > partial.total:
             return False
-        if len(partial.pieces) >= MAX_PIECES:
+        if len(pieces) >= MAX_PIECES:
             return False
-        for at, other in partial.pieces.items():
-            if at < end and offset < at + len(other):
-                return False
-        partial.pieces[offset] = piece
+        at = bisect_right(starts, offset)
+        if at and starts[at - 1] + len(pieces[at - 1]) > offset:
+            return False
+        if at < len(starts) and starts[at] < end:
+            return False
+        starts.insert(at, offset)
+        pieces.insert(at, piece)
         partial.size += len(piece)
         return True
 
@@ -127,7 +132,7 @@ def _beginning(packet: Packet) -> Packet:
 
 
 def _whole(packet: Packet, partial: _Partial) -> Packet:
-    payload = b"".join(partial.pieces[offset] for offset in sorted(partial.pieces))
+    payload = b"".join(partial.pieces)
     emit, parse = (ipv4.emit, ipv4.parse) if packet.version == 4 else (ipv6.emit, ipv6.parse)
     buffer = memoryview(emit(packet.addresses, partial.protocol, len(payload)) + payload)
     whole = parse(buffer, 0, len(buffer))  # IPv6 may have further extension headers behind

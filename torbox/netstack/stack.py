@@ -19,6 +19,7 @@ address and port, because it is the whole world to its guest.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +28,7 @@ from torbox.netstack.counters import Counters
 from torbox.netstack.device import MAX_FRAME, Device
 from torbox.netstack.egress import Egress
 from torbox.netstack.flow import FlowKey, Refusal
+from torbox.netstack.half_open import HalfOpen
 from torbox.netstack.icmp import Complaint, Icmp
 from torbox.netstack.reassembly import Reassembly
 from torbox.netstack.ring import POOL, RING_LIMIT, RingPool
@@ -41,7 +43,7 @@ from torbox.netstack.wire.ip import Packet
 
 BATCH = 32  # packets read in a turn, so that neither side of the rings waits for long
 MAX_CONNECTIONS = 16_384  # about 2 KiB each when idle: 32 MiB; ten thousand are to be held
-MAX_HALF_OPEN = 2048  # SYNs that wait for an upstream; each costs a circuit or a socket there
+MAX_HALF_OPEN = 2048  # SYNs that wait for an upstream, each with a socket there; see half_open.py
 MAX_TIME_WAIT = 4096  # 4,000 connections closed by the upstream's side in a second
 MAX_SILENCED = 1024  # refusals by silence that are remembered, so that a repeated SYN is not a new attempt
 SILENCED_S = 130.0  # seconds: Linux repeats a SYN for 127
@@ -87,7 +89,7 @@ class Stack:
         self.counters = Counters()
         self.connections: dict[bytes, TcpConnection] = {}  # by addresses and ports, guest's first
         self.dirty: dict[TcpConnection, None] = {}
-        self.half_open: dict[TcpConnection, None] = {}
+        self.half_open = HalfOpen()
         self.timers = Timers()
         self._owner = owner
         self._random_bytes = random_bytes
@@ -98,8 +100,11 @@ class Stack:
         self._udp = Udp(self._egress, self._icmp, owner.udp_arrived)
         self.datagram_refused: Callable[[FlowKey], None] | None = None  # nobody in the guest took one of ours
         self.reassembly = Reassembly(self._icmp.reassembly_timed_out)
-        self._time_wait: dict[TcpConnection, None] = {}
-        self._silenced: dict[bytes, tuple[int, float]] = {}  # the SYN's number, and until when
+        # Ordered, since what leaves a plain dict at its front is stepped over ever after to find the next.
+        self._time_wait: OrderedDict[TcpConnection, None] = OrderedDict()
+        self._silenced: OrderedDict[bytes, tuple[int, float]] = (
+            OrderedDict()
+        )  # the SYN's number, and until when
         self._frame = memoryview(bytearray(MAX_FRAME))
         self._now = now
 
@@ -229,21 +234,23 @@ class Stack:
         if len(self.connections) >= self.config.max_connections:
             self.counters.drop("tcp: too many connections")
             return
-        half_open = len(
-            self.half_open
-        )  # those to the gateway wait for nobody: they are answered in this turn
-        if half_open >= self.config.max_half_open and packet.destination not in self.config.own:
-            self.counters.drop("tcp: too many half-open connections")
-            return
+        if len(self.half_open) >= self.config.max_half_open:
+            self._give_way(self.half_open.who_gives_way())
         source_port = int.from_bytes(segment.ports[:2], "big")
         destination_port = int.from_bytes(segment.ports[2:], "big")
         key = FlowKey(packet.source, source_port, packet.destination, destination_port)
         connection = self._make(name, key)
         connection.passive_open(segment, now)
         self.counters.tcp_opened += 1
-        self.half_open[connection] = None
+        self.half_open.add(connection)
         self.dirty[connection] = None
         self._owner.tcp_opened(connection)
+
+    def _give_way(self, connection: TcpConnection) -> None:
+        """End an attempt to connect for another; its owner sees that when it is pumped in this turn."""
+        self.counters.half_open_gave_way += 1
+        self.half_open.discard(connection)
+        connection.vanish()
 
     def _make(self, name: bytes, key: FlowKey) -> TcpConnection:
         version = 4 if len(key.guest_address) == 4 else 6
@@ -291,7 +298,8 @@ class Stack:
         if why is Refusal.TIMED_OUT:
             self._silenced[_name(connection.key)] = (syn_seq, self._now + SILENCED_S)
             if len(self._silenced) > MAX_SILENCED:
-                del self._silenced[next(iter(self._silenced))]
+                self._silenced.popitem(last=False)
+                self.counters.silenced_forgotten += 1
         elif not self._icmp.refuse(connection.key, syn_seq, why, self._now):
             connection.abort()
             return
@@ -337,18 +345,19 @@ class Stack:
             state = connection.state
             if state is State.ESTABLISHED:
                 if self.half_open:
-                    self.half_open.pop(connection, None)
+                    self.half_open.discard(connection)
             elif state is State.CLOSED:
                 self._forget(connection)
                 continue
             elif state is not State.SYN_RECEIVED:
-                self.half_open.pop(connection, None)
+                self.half_open.discard(connection)
                 if state is State.TIME_WAIT:
                     self._time_wait[connection] = None
             self.timers.schedule(connection)
         self.dirty.clear()
         while len(self._time_wait) > MAX_TIME_WAIT:
             self._forget(next(iter(self._time_wait)))
+            self.counters.time_wait_cut += 1
 
     def _emit(
         self,
@@ -369,7 +378,7 @@ class Stack:
         name = _name(connection.key)
         if self.connections.get(name) is connection:
             del self.connections[name]
-        self.half_open.pop(connection, None)
+        self.half_open.discard(connection)
         self._time_wait.pop(connection, None)
         self.timers.forget(connection)
 

@@ -3,6 +3,7 @@
 
 MemoryDevice    two queues; what a test puts in is read, what is written is kept
 LinkDevice      one end of a link to another stack, with loss, duplication, reordering and delay
+FaultyDevice    any device, made as bad as such a link, both ways: to meet a real kernel over one
 PcapDevice      any device, with a capture of all that passes
 Guest           makes packets as a guest would, and takes apart what it is sent
 """
@@ -17,7 +18,7 @@ from itertools import count
 from struct import pack
 from typing import BinaryIO
 
-from torbox.netstack.device import Device
+from torbox.netstack.device import MAX_FRAME, Device
 from torbox.netstack.wire import icmpv4, icmpv6, ip, ipv4, ipv6, tcp, udp, vnet
 
 PCAP_MAGIC = 0xA1B2C3D4  # microseconds
@@ -52,30 +53,23 @@ class MemoryDevice:
         return True
 
 
-class LinkDevice(MemoryDevice):
-    """One end of a link: what is written arrives at `peer` later, perhaps twice, perhaps never.
+class BadWire:
+    """One direction of a bad link: frames come out later, perhaps twice, perhaps never.
 
     `loss`, `duplication` and `reordering` are probabilities; a frame takes `delay_s`, and one that is
-    reordered up to four times as long. `clock()` gives now; `arrive(now)` hands over what is due.
+    reordered up to four times as long. `lost` counts frames.
     """
 
     def __init__(
         self,
-        clock: Callable[[], float],
         chance: random.Random,
         *,
-        mtu: int = 1500,
-        gso: bool = True,
-        checksums: bool = True,
         loss: float = 0.0,
         duplication: float = 0.0,
         reordering: float = 0.0,
         delay_s: float = 0.001,
     ) -> None:
-        super().__init__(mtu, gso=gso, checksums=checksums)
-        self.peer: LinkDevice | None = None
         self.lost = 0
-        self._clock = clock
         self._chance = chance
         self._loss = loss
         self._duplication = duplication
@@ -84,26 +78,102 @@ class LinkDevice(MemoryDevice):
         self._order = count()
         self._under_way: list[tuple[float, int, bytes]] = []
 
-    def write(self, parts: Sequence[bytes | memoryview]) -> bool:
-        frame = b"".join(parts)
+    def put(self, frame: bytes, now: float) -> None:
         chance = self._chance.random
         if chance() < self._loss:
             self.lost += 1
-            return True
+            return
         for _ in range(2 if chance() < self._duplication else 1):
             late = chance() * 3 + 1 if chance() < self._reordering else 1
-            heapq.heappush(self._under_way, (self._clock() + self._delay_s * late, next(self._order), frame))
-        return True
+            heapq.heappush(self._under_way, (now + self._delay_s * late, next(self._order), frame))
 
     @property
     def deadline(self) -> float:
         return self._under_way[0][0] if self._under_way else float("inf")
 
+    def take(self, now: float) -> bytes:
+        """The next frame that is due by now; empty if there is none."""
+        if self.deadline > now:
+            return b""
+        return heapq.heappop(self._under_way)[2]
+
+
+class LinkDevice(MemoryDevice):
+    """One end of a link: what is written goes over a BadWire to `peer`.
+
+    `clock()` gives now; `arrive(now)` hands over what is due.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        wire: BadWire,
+        *,
+        mtu: int = 1500,
+        gso: bool = True,
+        checksums: bool = True,
+    ) -> None:
+        super().__init__(mtu, gso=gso, checksums=checksums)
+        self.peer: LinkDevice | None = None
+        self._clock = clock
+        self._wire = wire
+
+    @property
+    def lost(self) -> int:
+        return self._wire.lost
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> bool:
+        self._wire.put(b"".join(parts), self._clock())
+        return True
+
+    @property
+    def deadline(self) -> float:
+        return self._wire.deadline
+
     def arrive(self, now: float) -> None:
         """Put what is due by now into the peer's queue."""
         assert self.peer is not None
-        while self._under_way and self._under_way[0][0] <= now:
-            self.peer.from_guest.append(heapq.heappop(self._under_way)[2])
+        while frame := self._wire.take(now):
+            self.peer.from_guest.append(frame)
+
+
+class FaultyDevice:
+    """`device` behind two BadWires. `carry` moves what is due, and is to be called at `deadline`."""
+
+    def __init__(
+        self, device: Device, clock: Callable[[], float], from_guest: BadWire, to_guest: BadWire
+    ) -> None:
+        self.mtu = device.mtu
+        self.gso = device.gso
+        self.checksums = device.checksums
+        self._device = device
+        self._clock = clock
+        self._from_guest = from_guest
+        self._to_guest = to_guest
+        self._frame = memoryview(bytearray(MAX_FRAME))
+
+    def fileno(self) -> int:
+        return self._device.fileno()
+
+    @property
+    def deadline(self) -> float:
+        return min(self._from_guest.deadline, self._to_guest.deadline)
+
+    def carry(self, now: float) -> None:
+        """Take what the guest has sent, and give it what has arrived."""
+        while size := self._device.read_into(self._frame):
+            self._from_guest.put(bytes(self._frame[:size]), now)
+        while frame := self._to_guest.take(now):
+            self._device.write([frame[: vnet.SIZE], frame[vnet.SIZE :]])
+
+    def read_into(self, buffer: memoryview) -> int:
+        frame = self._from_guest.take(self._clock())
+        buffer[: len(frame)] = frame
+        return len(frame)
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> bool:
+        self._to_guest.put(b"".join(parts), self._clock())
+        return True
 
 
 class PcapDevice:

@@ -15,6 +15,7 @@ from itertools import count
 
 from torbox.netstack.tcp.connection import TcpConnection
 
+DUE_MAX = 512  # connections seen to in one turn, some milliseconds; a guest can make all theirs due at once
 SWEEP_AT = 1024  # dead entries; below that a sweep costs more than they do
 
 
@@ -73,10 +74,13 @@ class Timers:
             self._dead = 0
 
     def due(self, now: float) -> list[TcpConnection]:
-        """The connections whose time has come; each is scheduled again after it was seen to."""
-        ready = []
+        """The connections whose time has come, but no more than DUE_MAX of them.
+
+        Each is scheduled again after it was seen to. While some are left, `deadline` has gone by.
+        """
+        ready: list[TcpConnection] = []
         heap = self._heap
-        while heap and heap[0][0] <= now:
+        while heap and heap[0][0] <= now and len(ready) < DUE_MAX:
             connection = heapq.heappop(heap)[2].connection
             if connection is None:
                 self._dead -= 1

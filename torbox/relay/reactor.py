@@ -110,10 +110,20 @@ class Reactor:
             self._cancelled = max(0, self._cancelled - 1)
         return timers[0][0] if timers else math.inf
 
-    def turn(self, until: float = math.inf) -> int:
-        """Wait for events, the next timer or `until`, whatever is first; the number of events handled."""
+    def turn(self, until: float = math.inf, spin_s: float = 0.0) -> int:
+        """Wait for events, the next timer or `until`, whatever is first; the number of events handled.
+
+        For `spin_s` it asks again and again instead of sleeping: to be woken takes the kernel 20 to 50 µs,
+        as long as the far end of a small exchange takes to answer.
+        """
         wait_s = min(until, self.deadline) - self._clock() if until > self.now else 0.0
-        events = self._epoll.poll(min(max(wait_s, 0.0), LONGEST_WAIT_S), MAX_EVENTS)
+        events: list[tuple[int, int]] = []
+        if wait_s > spin_s > 0.0:
+            end = self._clock() + spin_s
+            while not events and self._clock() < end:
+                events = self._epoll.poll(0, MAX_EVENTS)
+        if not events:
+            events = self._epoll.poll(min(max(wait_s, 0.0), LONGEST_WAIT_S), MAX_EVENTS)
         now = self.now = self._clock()
         ready = self._ready
         fresh = self._fresh

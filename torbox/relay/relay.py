@@ -14,7 +14,8 @@ so nothing re-enters, and a burst of packets costs one send and one acknowledgem
 marked while others are pumped is pumped in the next turn.
 
 Where a connection goes: an address of the name pool by its name; a gateway's address to torbox's own
-services; any other, if policy.py lets it, as the address it is. Nothing here resolves or logs.
+services, or, if that was asked for, this machine's loopback; any other, if policy.py lets it, as the
+address it is. Nothing here resolves or logs.
 """
 
 from __future__ import annotations
@@ -30,13 +31,18 @@ from torbox.netstack.name_board import Section
 from torbox.netstack.name_pool import NamePool
 from torbox.netstack.stack import Stack, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
+from torbox.netstack.tcp.state import State
 from torbox.relay.counters import RelayCounters
 from torbox.relay.flow import TcpFlow
 from torbox.relay.policy import Rules, judge
 from torbox.relay.reactor import Reactor
-from torbox.relay.services import GatewayServices
+from torbox.relay.services import DNS_PORT, GatewayServices
 from torbox.upstream.interface import Resolution, Target, Upstream
 
+SPIN_S = 50e-6  # seconds; a request's answer from this machine takes 20 to 40 µs
+SMALL = (
+    1 << 14
+)  # bytes moved in a turn; bulk keeps the loop awake by itself, and spinning would cost it a fifth
 MAX_FINISHED = 1024  # flows whose guest has finished and whose far end has not; each holds a socket
 
 Done = Callable[[tuple[bytes, ...], int, bool], None]
@@ -55,10 +61,17 @@ class Relay:
         rules: Rules,
         dns_mode: str,
         hosts: Mapping[bytes, Sequence[bytes]],
+        loopback: Mapping[bytes, bytes] | None = None,
         max_finished: int = MAX_FINISHED,
         section: Section | None = None,
+        spin: bool = True,
     ) -> None:
-        """`section` is this worker's share of the sandbox's names, if it is one of several."""
+        """`section` is this worker's share of the sandbox's names, if it is one of several.
+
+        `loopback`: gateway's address → the one its ports, but for DNS, are forwarded to without being judged.
+
+        `spin`: wait actively for a moment after small traffic, so that nobody need wake this process.
+        """
         self.reactor = reactor
         self.counters = RelayCounters()
         self.stack = Stack(device, self, stack_config, reactor.now)
@@ -77,7 +90,11 @@ class Relay:
         )
         self._upstream = upstream
         self._rules = rules
+        self._loopback = loopback or {}
         self._max_finished = max_finished
+        self._spin_s = SPIN_S if spin else 0.0
+        self._bytes_seen = 0  # both ways, by the end of the last turn
+        self._was_small = False
         self._finished: dict[TcpFlow, None] = {}  # by when their guests finished
         self._opened: list[TcpConnection] = []
         self._again: list[TcpConnection] = []
@@ -123,7 +140,7 @@ class Relay:
     @property
     def busy(self) -> bool:
         """Something is left to do without waiting for anything."""
-        return self._tun_readable or bool(self.stack.dirty)
+        return self._tun_readable or bool(self.stack.dirty) or self.services.busy
 
     def turn(self, until: float = math.inf) -> int:
         """Wait for something to do, but not beyond `until`, and do it; the number of events there were.
@@ -131,7 +148,8 @@ class Relay:
         OSError: the device is gone.
         """
         stack, reactor = self.stack, self.reactor
-        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline))
+        spin_s = self._spin_s if self._was_small else 0.0
+        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline), spin_s)
         now = reactor.now
         if self._tun_readable:
             self._tun_readable = stack.receive(now)
@@ -146,6 +164,9 @@ class Relay:
             for connection in self._again:
                 stack.mark(connection)
             self._again.clear()
+        moved = stack.counters.bytes_from_guest + stack.counters.bytes_to_guest
+        self._was_small = 0 < moved - self._bytes_seen < SMALL
+        self._bytes_seen = moved
         return events
 
     def _pump(self) -> None:
@@ -159,6 +180,8 @@ class Relay:
     def _open_all(self) -> None:
         opened, self._opened = self._opened, []
         for connection in opened:
+            if connection.state is State.CLOSED:
+                continue  # it gave way in the very turn it came
             why = self._open(connection)
             if why is not None:
                 self.refuse(connection, why)
@@ -166,7 +189,11 @@ class Relay:
     def _open(self, connection: TcpConnection) -> Refusal | None:
         key = connection.key
         if self.services.has(key.remote_address):
-            return self._open_service(connection)
+            loopback = self._loopback.get(key.remote_address)
+            if loopback is None or key.remote_port == DNS_PORT:
+                return self._open_service(connection)
+            self._open_stream(connection, Target(loopback, b"", key.remote_port))
+            return None
         if self.pool.contains(key.remote_address):
             name = self.pool.name_of(key.remote_address)
             if name is None:
@@ -176,9 +203,12 @@ class Relay:
             target = Target(key.remote_address, b"", key.remote_port)
         why = judge(target, self._rules)
         if why is None:
-            flow = TcpFlow(self, connection)
-            flow.attach(self._upstream.open_stream(target, connection.rcv_buf, connection.snd_buf, flow))
+            self._open_stream(connection, target)
         return why
+
+    def _open_stream(self, connection: TcpConnection, target: Target) -> None:
+        flow = TcpFlow(self, connection)
+        flow.attach(self._upstream.open_stream(target, connection.rcv_buf, connection.snd_buf, flow))
 
     def _open_service(self, connection: TcpConnection) -> Refusal | None:
         flow = TcpFlow(self, connection)

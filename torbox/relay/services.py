@@ -9,6 +9,7 @@ name service those that leave.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from torbox.netstack.dns import NameService
@@ -18,20 +19,32 @@ from torbox.relay.counters import RelayCounters
 from torbox.upstream.interface import Reactor, Stream, StreamOwner, Timer
 
 DNS_PORT = 53
-MAX_NOTED = 256  # queries in one turn, which reads 64 packets or some more datagrams in super-packets
-MAX_QUERY = 4096  # bytes of a query by UDP; a real one has less than 512
+MAX_NOTED = 256  # queries in one turn, which reads 32 packets or some more datagrams in super-packets
+MAX_QUERY = 4096  # bytes of a query; a real one has less than 512
 MAX_UNDER_WAY = 64  # queries of one connection; RFC 7766 §6.2.1.1 asks for pipelining
-SHARE = 64  # queries of all connections in one turn, a millisecond or two; but each gets one at least
+SHARE = 64  # queries of all connections in one turn, a millisecond or two
 LINGER_S = 30.0  # seconds for answers that are still under way when the guest has finished
 
 
-class Share:
-    """How many queries connections may still have answered in this turn."""
+class Queue:
+    """The connections whose queries wait for a turn with room for them, and `left`, the room in this one.
 
-    __slots__ = ("left",)
+    They take turns: each has one query answered and goes to the end. So ten thousand that ask at once wait
+    for each other, and nobody else waits for them.
+    """
+
+    __slots__ = ("left", "waiting")
 
     def __init__(self) -> None:
         self.left = SHARE
+        self.waiting: OrderedDict[DnsStream, None] = OrderedDict()
+
+    def begin_turn(self) -> None:
+        self.left = SHARE
+        waiting = self.waiting
+        while waiting and self.left > 0:
+            stream, _ = waiting.popitem(last=False)
+            stream.answer_waiting()
 
 
 SendDatagram = Callable[[FlowKey, bytes], object]
@@ -52,7 +65,12 @@ class GatewayServices:
         self._counters = counters
         self._send_datagram = send_datagram
         self._noted: list[tuple[FlowKey, bytes]] = []
-        self._share = Share()
+        self._queue = Queue()
+
+    @property
+    def busy(self) -> bool:
+        """Connections wait for the next turn."""
+        return bool(self._queue.waiting)
 
     def has(self, address: bytes) -> bool:
         """Whether an address is a gateway's."""
@@ -70,8 +88,8 @@ class GatewayServices:
         return True
 
     def answer_noted(self, now: float) -> None:
-        """Once a turn: answer what was noted; the answers go out now or later."""
-        self._share.left = SHARE
+        """Once a turn: answer what was noted, and some of what waits; the answers go out now or later."""
+        self._queue.begin_turn()
         noted, self._noted = self._noted, []
         for key, query in noted:
             self._names.answer(query, now, self._reply_to(key))
@@ -83,7 +101,7 @@ class GatewayServices:
         """The stream of a connection to a gateway's port; None if nobody listens there."""
         if port != DNS_PORT:
             return None
-        return DnsStream(self._names, self._reactor, self._counters, self._share, rx, tx, owner)
+        return DnsStream(self._names, self._reactor, self._counters, self._queue, rx, tx, owner)
 
 
 class DnsStream:
@@ -96,9 +114,9 @@ class DnsStream:
         "_finished",
         "_names",
         "_owner",
+        "_queue",
         "_reactor",
         "_rx",
-        "_share",
         "_timer",
         "_tx",
         "_under_way",
@@ -109,7 +127,7 @@ class DnsStream:
         names: NameService,
         reactor: Reactor,
         counters: RelayCounters,
-        share: Share,
+        queue: Queue,
         rx: Ring,
         tx: Ring,
         owner: StreamOwner,
@@ -117,41 +135,68 @@ class DnsStream:
         self._names = names
         self._reactor = reactor
         self._counters = counters
-        self._share = share
+        self._queue = queue
         self._rx = rx
         self._tx = tx
         self._owner = owner
-        self._buffer = b""
+        self._buffer = b""  # a query, as far as it has come, with its length before it
         self._under_way = 0
         self._finished = False
         self._alive = True
         self._timer: Timer = reactor.call_at(reactor.now, owner.connected)
 
     def pump(self) -> bool:
-        """See Stream. Answers one query, and more while the turn's share lasts."""
-        rx, share = self._rx, self._share
-        answered = False
-        while self._alive and len(rx) and self._under_way < MAX_UNDER_WAY:
-            if answered and share.left <= 0:
-                return True
+        """See Stream. Answers while nobody waits and the turn has room; then it waits with the others."""
+        queue = self._queue
+        if queue.waiting and self in queue.waiting:
+            return False
+        while self._is_whole():
+            if queue.waiting or queue.left <= 0:
+                queue.waiting[self] = None
+                break
+            self._answer()
+        return False
+
+    def answer_waiting(self) -> None:
+        """Its turn has come: one query. The flow is pumped as well, which sees whether more can be done."""
+        self._answer()
+        if self._is_whole():
+            self._queue.waiting[self] = None
+        if self._alive:
+            self._owner.moved()
+
+    def _is_whole(self) -> bool:
+        """Whether a query is in `_buffer` that may be answered now; it is taken out of the ring for that."""
+        rx = self._rx
+        while self._alive and self._under_way < MAX_UNDER_WAY:
             wanted = 2
             if len(self._buffer) >= 2:
                 wanted += int.from_bytes(self._buffer[:2], "big")
-            if len(self._buffer) < wanted:
-                taken = b"".join(map(bytes, rx.peek(0, wanted - len(self._buffer))))
-                rx.consume(len(taken))
-                self._buffer += taken
-                if wanted == 2:
-                    continue
-            if len(self._buffer) == wanted:
-                query, self._buffer = self._buffer[2:], b""
-                self._counters.queries += 1
-                answered = True
-                share.left -= 1
-                self._under_way += 1
-                if not self._names.answer(query, self._reactor.now, self._answered, tcp=True):
-                    self._under_way -= 1
+                if wanted > 2 + MAX_QUERY:
+                    self._lose()
+                    return False
+                if len(self._buffer) == wanted:
+                    return True
+            taken = b"".join(rx.peek(0, wanted - len(self._buffer)))
+            if not taken:
+                return False
+            rx.consume(len(taken))
+            self._buffer += taken
         return False
+
+    def _answer(self) -> None:
+        query, self._buffer = self._buffer[2:], b""
+        self._queue.left -= 1
+        self._counters.queries += 1
+        self._under_way += 1
+        if not self._names.answer(query, self._reactor.now, self._answered, tcp=True):
+            self._under_way -= 1
+
+    def _lose(self) -> None:
+        """The guest does not play by the rules."""
+        self._counters.queries_dropped += 1
+        self.abort()
+        self._owner.broken()
 
     def _answered(self, message: bytes) -> None:
         self._under_way -= 1
@@ -159,9 +204,7 @@ class DnsStream:
             return
         framed = len(message).to_bytes(2, "big") + message
         if self._tx.free < len(framed):  # the guest asks and does not read: it has a megabyte unread
-            self._counters.queries_dropped += 1
-            self.abort()
-            self._owner.broken()
+            self._lose()
             return
         self._tx.write(framed)
         if self._finished and not self._under_way:
@@ -187,4 +230,5 @@ class DnsStream:
 
     def abort(self) -> None:
         self._alive = False
+        self._queue.waiting.pop(self, None)
         self._timer.cancel()

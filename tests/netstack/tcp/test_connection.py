@@ -445,26 +445,41 @@ def test_what_belongs_to_no_connection_is_reset() -> None:
     assert book.stack.counters.resets_sent == 2
 
 
-def test_half_open_connections_are_bounded() -> None:
+def test_half_open_connections_are_bounded_and_the_oldest_gives_way_in_silence() -> None:
     book = Playbook(config=StackConfig(max_half_open=3))
     for port in range(5):
         book.guest.send_segment(bytes((192, 0, 2, 7)), (1000 + port, 80), 1, 0, 2, 64000)
     book._turn()
-    assert len(book.opened) == len(book.stack.half_open) == 3
-    assert book.stack.counters.dropped == {"tcp: too many half-open connections": 2}
-    book.opened[0].abort()
+    assert len(book.opened) == 5
+    assert [it.key.guest_port for it in book.stack.half_open] == [1002, 1003, 1004]
+    assert [it.state for it in book.opened[:2]] == [State.CLOSED] * 2
+    assert list(book.stack.connections.values()) == book.opened[2:]
+    assert book.stack.counters.half_open_gave_way == 2
+    assert not book.device.to_guest
+    book.opened[2].abort()
     book.stack.flush(book.now)
     assert len(book.stack.half_open) == 2
 
 
 @VERSIONS
-def test_a_full_table_of_half_open_connections_keeps_nobody_from_the_gateway(version: int) -> None:
+def test_a_full_table_of_half_open_connections_keeps_nobody_out(version: int) -> None:
     book = Playbook(version, config=StackConfig(max_half_open=1))
     for port, address in enumerate((REMOTES[version], book.stack.config.own[version == 6], REMOTES[version])):
         book.guest.send_segment(address, (1000 + port, 53), 1, 0, 2, 64000)
     book._turn()
-    assert [connection.key.guest_port for connection in book.opened] == [1000, 1001]
-    assert book.stack.counters.dropped == {"tcp: too many half-open connections": 1}
+    assert [connection.key.guest_port for connection in book.opened] == [1000, 1001, 1002]
+    assert [connection.key.guest_port for connection in book.stack.half_open] == [1002]
+
+
+def test_who_gave_way_may_try_again_with_the_same_ports() -> None:
+    book = Playbook(config=StackConfig(max_half_open=1))
+    for port in (1000, 1001, 1000):
+        book.guest.send_segment(REMOTES[4], (port, 80), 1, 0, 2, 64000)
+        if port == 1001:
+            assert len(book.opened) == 0  # all in one turn
+    book._turn()
+    assert [it.state for it in book.opened] == [State.CLOSED, State.CLOSED, State.SYN_RECEIVED]
+    assert list(book.stack.connections.values()) == book.opened[2:]
 
 
 def test_connections_given_up_make_room_within_two_seconds() -> None:
@@ -478,7 +493,7 @@ def test_connections_given_up_make_room_within_two_seconds() -> None:
     assert not book.stack.connections
     book.guest.send_segment(REMOTES[4], (1004, 80), 1, 0, 2, 64000)
     book._turn()
-    assert [connection.key.guest_port for connection in book.opened] == [1000, 1001, 1002, 1004]
+    assert [connection.key.guest_port for connection in book.opened] == [1000, 1001, 1002, 1003, 1004, 1004]
 
 
 def test_connections_are_bounded() -> None:

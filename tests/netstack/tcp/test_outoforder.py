@@ -49,7 +49,7 @@ def test_no_more_pieces_than_the_bound_and_no_more_bytes_than_the_pool() -> None
     held = OutOfOrder(RingPool())
     results = [held.put(0, 2 * i + 1, memoryview(b"x")) for i in range(MAX_PIECES + 1)]
     assert results == [True] * MAX_PIECES + [False]
-    small = OutOfOrder(RingPool(limit=2 * (PIECE_COST + 10)))
+    small = OutOfOrder(RingPool(limit=4 * (PIECE_COST + 10)))  # half is for rings
     assert [small.put(0, 20 * i + 1, memoryview(b"x" * 10)) for i in range(3)] == [True, True, False]
 
 

@@ -92,6 +92,16 @@ def test_a_compression_loop_is_a_format_error() -> None:
     assert parse(header + b"\x40x\0\0\x01\0\x01").rcode == wire.FORMERR
 
 
+def test_owners_of_records_are_stepped_over_and_their_pointers_not_followed() -> None:
+    message = bytearray(query())
+    message[11] = 2
+    rest = bytes((0, 250, 0, 255, 0, 0, 0, 0, 0, 0))
+    for owner in (b"\xff\xff", b"\x01x\xc0\x0c", b"\x01x\0", (b"\x3f" + bytes(63)) * 3 + b"\0"):
+        assert parse(bytes(message) + (owner + rest) * 2).rcode == wire.NOERROR
+    for owner in (b"\x40x\0", b"\xbf\0", (b"\x3f" + bytes(63)) * 4 + b"\0", b"\xc0"):
+        assert parse(bytes(message) + b"\0" + rest + owner + rest).rcode == wire.FORMERR
+
+
 def test_records_of_other_types_need_no_module_of_their_own() -> None:
     message = bytearray(query())
     message[11] = 1

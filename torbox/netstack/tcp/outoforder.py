@@ -58,7 +58,10 @@ class OutOfOrder:
         while start < end:
             stop = min(end, self._starts[index]) if index < len(self._starts) else end
             if start < stop:
-                if len(self._pieces) >= MAX_PIECES or not self._pool.grants(stop - start + PIECE_COST):
+                if len(self._pieces) >= MAX_PIECES:
+                    return False
+                # The guest sends it again; so this is no need, and leaves half of the pool to newcomers.
+                if not self._pool.grants(stop - start + PIECE_COST, growth=True):
                     return False
                 offset = start - distance(self._origin, seq)
                 self._starts.insert(index, start)

@@ -17,7 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import dns.wire
 
 QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010  # RFC 1035 §4.1.1, RFC 4035
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16  # RFC 1035, 6891
@@ -36,6 +39,7 @@ HEADER = Struct("!HHHHHH")  # id, flags, questions, answers, authorities, additi
 RECORD = Struct("!HHIH")  # type, class, ttl (seconds), size of the data
 QUESTION_TAIL = Struct("!HH")  # type, class
 SOA_DATA = Struct("!BBIIIII")  # two root names, serial, refresh, retry, expire, minimum (seconds)
+POINTER = 0xC0  # RFC 1035 §4.1.4: the two high bits of what would be a label's length
 QUESTION_POINTER = b"\xc0\x0c"  # RFC 1035 §4.1.4: the name at offset 12
 
 
@@ -91,7 +95,6 @@ def parse(message: bytes) -> Query | None:
 
 
 def _parse_sections(query: Query, message: bytes) -> Query:
-    import dns.name
     import dns.wire
 
     parser = dns.wire.Parser(message, 4)
@@ -102,12 +105,12 @@ def _parse_sections(query: Query, message: bytes) -> Query:
     rdtype, rdclass = parser.get_struct("!HH")
     query = query._replace(labels=name.labels[:-1], rdtype=rdtype, rdclass=rdclass, has_question=True)
     for _ in range(additionals):
-        owner = parser.get_name()
+        has_owner = _skip_name(parser)
         rdtype, udp_size, ttl, size = parser.get_struct(RECORD.format)
         parser.get_bytes(size)
         if rdtype != OPT:
             continue
-        if query.edns or owner != dns.name.root:  # RFC 6891 §6.1.1
+        if query.edns or has_owner:  # RFC 6891 §6.1.1
             return query._replace(rcode=FORMERR)
         version = ttl >> 16 & 0xFF
         query = query._replace(
@@ -117,6 +120,25 @@ def _parse_sections(query: Query, message: bytes) -> Query:
             rcode=BADVERS if version else NOERROR,
         )
     return query
+
+
+def _skip_name(parser: dns.wire.Parser) -> bool:
+    """Step over the owner of a record of which no more is read; true if it is not the root.
+
+    Pointers are not followed: eight owners that point at a name of 127 labels would cost as much as a
+    hundred queries, and chains of pointers without a bound (dnspython before 2.8) as much as a thousand.
+    """
+    import dns.exception
+
+    start = parser.current
+    while size := parser.get_uint8():
+        if size >= POINTER:
+            parser.get_uint8()
+            return True
+        if size > 63 or parser.current - start + size > 255:  # RFC 1035 §2.3.4
+            raise dns.exception.FormError
+        parser.get_bytes(size)
+    return parser.current > start + 1
 
 
 def emit(
