@@ -37,6 +37,10 @@ check: .venv/installed ## Format, lint, types and layout
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
+.PHONY: fuzz
+fuzz: .venv/installed ## Send ten million hostile frames at the stack (ARGS="--frames N --seconds S --seed N")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: tornet
 tornet: .cache/demo-packages .venv/installed ## Run a private Tor network on loopback until Ctrl-C
 	@$(BIN)/python -m tests.tornet
