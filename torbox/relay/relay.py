@@ -14,7 +14,8 @@ so nothing re-enters, and a burst of packets costs one send and one acknowledgem
 marked while others are pumped is pumped in the next turn.
 
 Where a connection goes: an address of the name pool by its name; a gateway's address to torbox's own
-services; any other, if policy.py lets it, as the address it is. Nothing here resolves or logs.
+services, or, if that was asked for, this machine's loopback; any other, if policy.py lets it, as the
+address it is. Nothing here resolves or logs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from torbox.relay.counters import RelayCounters
 from torbox.relay.flow import TcpFlow
 from torbox.relay.policy import Rules, judge
 from torbox.relay.reactor import Reactor
-from torbox.relay.services import GatewayServices
+from torbox.relay.services import DNS_PORT, GatewayServices
 from torbox.upstream.interface import Resolution, Target, Upstream
 
 SPIN_S = 50e-6  # seconds; a request's answer from this machine takes 20 to 40 µs
@@ -60,11 +61,14 @@ class Relay:
         rules: Rules,
         dns_mode: str,
         hosts: Mapping[bytes, Sequence[bytes]],
+        loopback: Mapping[bytes, bytes] | None = None,
         max_finished: int = MAX_FINISHED,
         section: Section | None = None,
         spin: bool = True,
     ) -> None:
         """`section` is this worker's share of the sandbox's names, if it is one of several.
+
+        `loopback`: gateway's address → the one its ports, but for DNS, are forwarded to without being judged.
 
         `spin`: wait actively for a moment after small traffic, so that nobody need wake this process.
         """
@@ -86,6 +90,7 @@ class Relay:
         )
         self._upstream = upstream
         self._rules = rules
+        self._loopback = loopback or {}
         self._max_finished = max_finished
         self._spin_s = SPIN_S if spin else 0.0
         self._bytes_seen = 0  # both ways, by the end of the last turn
@@ -184,7 +189,11 @@ class Relay:
     def _open(self, connection: TcpConnection) -> Refusal | None:
         key = connection.key
         if self.services.has(key.remote_address):
-            return self._open_service(connection)
+            loopback = self._loopback.get(key.remote_address)
+            if loopback is None or key.remote_port == DNS_PORT:
+                return self._open_service(connection)
+            self._open_stream(connection, Target(loopback, b"", key.remote_port))
+            return None
         if self.pool.contains(key.remote_address):
             name = self.pool.name_of(key.remote_address)
             if name is None:
@@ -194,9 +203,12 @@ class Relay:
             target = Target(key.remote_address, b"", key.remote_port)
         why = judge(target, self._rules)
         if why is None:
-            flow = TcpFlow(self, connection)
-            flow.attach(self._upstream.open_stream(target, connection.rcv_buf, connection.snd_buf, flow))
+            self._open_stream(connection, target)
         return why
+
+    def _open_stream(self, connection: TcpConnection, target: Target) -> None:
+        flow = TcpFlow(self, connection)
+        flow.attach(self._upstream.open_stream(target, connection.rcv_buf, connection.snd_buf, flow))
 
     def _open_service(self, connection: TcpConnection) -> Refusal | None:
         flow = TcpFlow(self, connection)

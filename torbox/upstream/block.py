@@ -38,6 +38,7 @@ class BlockUpstream:
     takes_names = True  # so that a refusal is seen at connect(), and no name waits for an answer
     takes_onions = False
     takes_ipv6 = True
+    needs_routing = False
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor

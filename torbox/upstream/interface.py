@@ -23,7 +23,7 @@ class Target(NamedTuple):
     """Where a stream goes: a packed address (4 or 16 bytes) or a name, never both.
 
     A name is raw bytes, 1 to 255 of them, as the guest asked for it and without a final dot;
-    it is resolved by the upstream, never on this machine.
+    it is resolved by the upstream.
     """
 
     address: bytes
@@ -79,6 +79,7 @@ class Upstream(Protocol):
     takes_names: bool  # names may be sent to it unresolved
     takes_onions: bool  # .onion names mean something to it
     takes_ipv6: bool
+    needs_routing: bool  # connects to the far end from this machine itself: locked until that is asked for
 
     def open_stream(self, target: Target, rx: Ring, tx: Ring, owner: StreamOwner) -> Stream:
         """Begin to connect; the owner hears `connected` or `refused` in a later turn, never in this call."""

@@ -150,8 +150,12 @@ class SocketStream:
         """Called right behind connect(2): what can be sent without waiting. May raise OSError."""
 
     def _refuse_later(self, number: int | None) -> None:
-        why = refusal_of(number)
+        why = self._why(number)
         self._reactor.call_at(self._reactor.now, lambda: self._refuse(why))
+
+    def _why(self, number: int | None) -> Refusal:
+        """What the guest sees of an errno. One that reaches the far end itself overrides this."""
+        return refusal_of(number)
 
     def _too_late(self) -> None:
         self._timer = None
@@ -184,7 +188,7 @@ class SocketStream:
                 raise OSError(number, os.strerror(number))
             self._advance(sock)
         except OSError as error:
-            self._refuse(refusal_of(error.errno))
+            self._refuse(self._why(error.errno))
 
     def _advance(self, sock: socket.socket) -> None:
         """The socket became ready before the stream is open. Without a handshake, it now is."""

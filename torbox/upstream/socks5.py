@@ -108,6 +108,7 @@ class Socks5Upstream:
     takes_names = True
     takes_onions = False
     takes_ipv6 = True
+    needs_routing = False
 
     def __init__(
         self,
