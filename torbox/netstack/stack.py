@@ -200,6 +200,8 @@ class Stack:
                 connection.segment_arrives(segment, now)
                 self.dirty[connection] = None
                 return
+            if connection.state is State.TIME_WAIT:  # or its next mark would put it into the tables again
+                connection.end_time_wait()
             self._forget(connection)
         flags = segment.flags
         if flags & tcp.RST:
@@ -356,7 +358,9 @@ class Stack:
             self.timers.schedule(connection)
         self.dirty.clear()
         while len(self._time_wait) > MAX_TIME_WAIT:
-            self._forget(next(iter(self._time_wait)))
+            oldest = next(iter(self._time_wait))
+            oldest.end_time_wait()
+            self._forget(oldest)
             self.counters.time_wait_cut += 1
 
     def _emit(

@@ -40,7 +40,6 @@ from torbox.relay.reactor import Reactor
 from torbox.relay.services import DNS_PORT, GatewayServices
 from torbox.upstream.interface import Resolution, Target, Upstream
 
-SPIN_S = 50e-6  # seconds; a request's answer from this machine takes 20 to 40 µs
 SMALL = (
     1 << 14
 )  # bytes moved in a turn; bulk keeps the loop awake by itself, and spinning would cost it a fifth
@@ -104,7 +103,7 @@ class Relay:
         )
         self.stack.datagram_refused = self.associations.refused_by_guest
         self._max_finished = max_finished
-        self._spin_s = SPIN_S if spin else 0.0
+        self._spin = spin
         self._bytes_seen = 0  # both ways, by the end of the last turn
         self._was_small = False
         self._finished: dict[TcpFlow, None] = {}  # by when their guests finished
@@ -165,8 +164,8 @@ class Relay:
         OSError: the device is gone.
         """
         stack, reactor = self.stack, self.reactor
-        spin_s = self._spin_s if self._was_small else 0.0
-        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline), spin_s)
+        spin = self._spin and self._was_small
+        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline), spin=spin)
         now = reactor.now
         if self._tun_readable:
             self._tun_readable = stack.receive(now)

@@ -147,3 +147,6 @@ class Reactor(Protocol):
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call once in the first turn at or after `when`."""
+
+    def call_after(self, callback: Callable[[], None]) -> None:
+        """Call once when everything of this turn has gone out: for what nobody waits for."""

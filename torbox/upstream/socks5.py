@@ -92,7 +92,7 @@ class Socks5Stream(SocketStream):
         if why is not None:
             self._refuse(why)
             return
-        self.acknowledge(sock)
+        self._reactor.call_after(self._acknowledge)
         self._open(client.rest)
 
     def _confirm_end(self) -> None:
