@@ -316,7 +316,7 @@ class Stack:
         connection.active_open()
         return connection
 
-    def send_datagram(self, key: FlowKey, payload: bytes) -> bool:
+    def send_datagram(self, key: FlowKey, payload: bytes | memoryview) -> bool:
         """A datagram from `key.remote` to `key.guest`; false if no datagram can be so large."""
         return self._udp.send(key, payload)
 

@@ -50,7 +50,7 @@ class Udp:
         if not all(taken):
             self._icmp.port_unreachable(packet, now)
 
-    def send(self, key: FlowKey, payload: bytes) -> bool:
+    def send(self, key: FlowKey, payload: bytes | memoryview) -> bool:
         """A datagram from the flow's remote end to the guest; false if no datagram can be so large."""
         addresses = key.remote_address + key.guest_address
         return self._egress.datagram(addresses, key.remote_port, key.guest_port, payload)
