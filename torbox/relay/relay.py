@@ -32,6 +32,7 @@ from torbox.netstack.name_pool import NamePool
 from torbox.netstack.stack import Stack, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
 from torbox.netstack.tcp.state import State
+from torbox.relay.association import MAX_ASSOCIATIONS, Associations
 from torbox.relay.counters import RelayCounters
 from torbox.relay.flow import TcpFlow
 from torbox.relay.policy import Rules, judge
@@ -39,7 +40,6 @@ from torbox.relay.reactor import Reactor
 from torbox.relay.services import DNS_PORT, GatewayServices
 from torbox.upstream.interface import Resolution, Target, Upstream
 
-SPIN_S = 50e-6  # seconds; a request's answer from this machine takes 20 to 40 µs
 SMALL = (
     1 << 14
 )  # bytes moved in a turn; bulk keeps the loop awake by itself, and spinning would cost it a fifth
@@ -63,6 +63,7 @@ class Relay:
         hosts: Mapping[bytes, Sequence[bytes]],
         loopback: Mapping[bytes, bytes] | None = None,
         max_finished: int = MAX_FINISHED,
+        max_associations: int = MAX_ASSOCIATIONS,
         section: Section | None = None,
         spin: bool = True,
     ) -> None:
@@ -91,8 +92,18 @@ class Relay:
         self._upstream = upstream
         self._rules = rules
         self._loopback = loopback or {}
+        self.associations = Associations(
+            upstream,
+            self._judge_datagram,
+            self._loopback,
+            reactor,
+            self.stack,
+            self.counters,
+            max_associations,
+        )
+        self.stack.datagram_refused = self.associations.refused_by_guest
         self._max_finished = max_finished
-        self._spin_s = SPIN_S if spin else 0.0
+        self._spin = spin
         self._bytes_seen = 0  # both ways, by the end of the last turn
         self._was_small = False
         self._finished: dict[TcpFlow, None] = {}  # by when their guests finished
@@ -110,7 +121,12 @@ class Relay:
         self._opened.append(connection)
 
     def udp_arrived(self, key: FlowKey, payload: memoryview) -> bool:
-        return self.services.udp_arrived(key, payload)
+        """See StackOwner. Datagrams wait for nobody: they go on at once, and only touch their own socket."""
+        if self.services.has(key.remote_address) and (
+            key.remote_port == DNS_PORT or not self.associations.takes(key.remote_address)
+        ):
+            return self.services.udp_arrived(key, payload)
+        return self.associations.send(key, payload, self.stack.datagram_may_fragment)
 
     def _tun_ready(self, events: int) -> None:
         if events & (select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP):
@@ -148,8 +164,8 @@ class Relay:
         OSError: the device is gone.
         """
         stack, reactor = self.stack, self.reactor
-        spin_s = self._spin_s if self._was_small else 0.0
-        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline), spin_s)
+        spin = self._spin and self._was_small
+        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline), spin=spin)
         now = reactor.now
         if self._tun_readable:
             self._tun_readable = stack.receive(now)
@@ -210,6 +226,11 @@ class Relay:
         flow = TcpFlow(self, connection)
         flow.attach(self._upstream.open_stream(target, connection.rcv_buf, connection.snd_buf, flow))
 
+    def _judge_datagram(self, address: bytes, port: int) -> Refusal | None:
+        if self.pool.contains(address):
+            return Refusal.HOST_UNREACHABLE  # names are for who resolves them, and such carry no datagrams
+        return judge(Target(address, b"", port), self._rules)
+
     def _open_service(self, connection: TcpConnection) -> Refusal | None:
         flow = TcpFlow(self, connection)
         stream = self.services.open_stream(
@@ -232,4 +253,5 @@ class Relay:
         for connection in list(self.stack.connections.values()):
             if connection.owner is not None:
                 connection.owner.close()
+        self.associations.close()
         self._upstream.close()

@@ -23,6 +23,7 @@ from torbox.netstack.device import TunDevice
 from torbox.netstack.dns import LOOPBACK4, LOOPBACK6
 from torbox.netstack.name_board import Section
 from torbox.netstack.stack import StackConfig
+from torbox.relay.association import MAX_ASSOCIATIONS
 from torbox.relay.policy import Rules, network
 from torbox.relay.reactor import Reactor
 from torbox.relay.relay import MAX_FINISHED, Relay
@@ -33,6 +34,7 @@ from torbox.upstream.url import UpstreamUrl
 
 DEFAULTS = StackConfig()
 COLLECT_AT = 20_000  # new objects; a connection that ends leaves none behind for the collector
+DATAGRAM_SHARE = 8  # one in so many descriptors may be a UDP socket
 FINISHED_SHARE = 2  # one in so many descriptors may be held by what guests have left behind
 
 
@@ -139,6 +141,7 @@ def make_relay(
         loopback=_loopback(config.gateways) if config.host_loopback and upstream.needs_routing else {},
         hosts=dict(config.hosts),
         max_finished=min(MAX_FINISHED, descriptors() // FINISHED_SHARE),
+        max_associations=max(min(MAX_ASSOCIATIONS, descriptors() // DATAGRAM_SHARE), 1),
         section=section,
         spin=config.spin,
     )

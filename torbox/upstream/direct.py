@@ -21,7 +21,17 @@ from torbox.netstack.dns import LOOPBACK4, LOOPBACK6
 from torbox.netstack.flow import Refusal
 from torbox.netstack.ring import Ring
 from torbox.this_machine import Routes
-from torbox.upstream.interface import Reactor, Resolution, Stream, StreamOwner, Target, Timer
+from torbox.upstream.datagram_socket import DatagramSocket
+from torbox.upstream.interface import (
+    DatagramOwner,
+    Datagrams,
+    Reactor,
+    Resolution,
+    Stream,
+    StreamOwner,
+    Target,
+    Timer,
+)
 from torbox.upstream.resolver import Resolver
 from torbox.upstream.socket_stream import SocketStream
 from torbox.upstream.url import UpstreamUrl, UrlShape
@@ -84,6 +94,7 @@ class DirectUpstream:
     takes_names = False
     takes_onions = False
     takes_ipv6 = True
+    takes_datagrams = True
     needs_routing = True
 
     def __init__(self, reactor: Reactor, *, deadline_s: float = CONNECT_DEADLINE_S) -> None:
@@ -93,10 +104,11 @@ class DirectUpstream:
         self._routes = Routes()
         self._resolver: Resolver | None = None
         self._streams: set[SocketStream] = set()
+        self._datagrams: set[DatagramSocket] = set()
 
     def __len__(self) -> int:
         """How many sockets are open or being opened."""
-        return len(self._streams)
+        return len(self._streams) + len(self._datagrams)
 
     def refusal_of(self, address: bytes) -> Refusal | None:
         """Why this packed address is not gone to, as the kernel's routes are now; None if it is."""
@@ -122,6 +134,12 @@ class DirectUpstream:
         self._streams.add(stream)
         return stream
 
+    def open_datagrams(self, family: int, owner: DatagramOwner) -> Datagrams:
+        """See Upstream."""
+        opened = DatagramSocket(self._reactor, family, owner, self.refusal_of, self._datagrams.discard)
+        self._datagrams.add(opened)
+        return opened
+
     def resolve(self, name: bytes, kind: str, done: Callable[[Resolution], None]) -> None:
         """See Upstream: this machine's resolver is asked."""
         if self._resolver is None:
@@ -131,6 +149,8 @@ class DirectUpstream:
     def close(self) -> None:
         for stream in list(self._streams):
             stream.abort()
+        for datagrams in list(self._datagrams):
+            datagrams.close()
         if self._resolver is not None:
             self._resolver.close()
         self._routes.close()

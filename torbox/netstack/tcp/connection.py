@@ -175,6 +175,10 @@ class TcpConnection:
         """Forget the connection without a word to the guest."""
         self._end(reset=True)
 
+    def end_time_wait(self) -> None:
+        """Its ports or its place are needed: it is over before its time, in good order."""
+        self._end(reset=False)
+
     def _end(self, *, reset: bool) -> None:
         self.state = State.CLOSED
         self.was_reset = reset
