@@ -48,6 +48,10 @@ check: .venv/installed ## Format, lint, types and layout
 fuzz: .venv/installed ## Send ten million hostile frames at the stack (ARGS="--frames N --seconds S --seed N")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: siege
+siege: .cache/test-packages .venv/installed ## Attack a live worker for minutes, an honest client beside it
+	@$(BIN)/python -m tests.siege $(ARGS)
+
 .PHONY: tornet
 tornet: .cache/demo-packages .venv/installed ## Run a private Tor network on loopback until Ctrl-C
 	@$(BIN)/python -m tests.tornet
