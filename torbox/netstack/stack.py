@@ -29,10 +29,11 @@ from torbox.netstack.device import MAX_FRAME, Device
 from torbox.netstack.egress import Egress
 from torbox.netstack.flow import FlowKey, Refusal
 from torbox.netstack.half_open import HalfOpen
-from torbox.netstack.icmp import Icmp
+from torbox.netstack.icmp import Complaint, Icmp
 from torbox.netstack.reassembly import Reassembly
 from torbox.netstack.ring import POOL, RING_LIMIT, RingPool
 from torbox.netstack.tcp.connection import TcpConnection
+from torbox.netstack.tcp.path_mtu import packet_too_big
 from torbox.netstack.tcp.sequence import MASK, before
 from torbox.netstack.tcp.state import State
 from torbox.netstack.timers import Timers
@@ -90,7 +91,6 @@ class Stack:
         self.dirty: dict[TcpConnection, None] = {}
         self.half_open = HalfOpen()
         self.timers = Timers()
-        self.reassembly = Reassembly()
         self._owner = owner
         self._random_bytes = random_bytes
         self._pool = pool
@@ -98,6 +98,8 @@ class Stack:
         self._egress = Egress(device, self.counters)
         self._icmp = Icmp(self._egress, self.counters, config.own, echo_any=config.echo_any, now=now)
         self._udp = Udp(self._egress, self._icmp, owner.udp_arrived)
+        self.datagram_refused: Callable[[FlowKey], None] | None = None  # nobody in the guest took one of ours
+        self.reassembly = Reassembly(self._icmp.reassembly_timed_out)
         # Ordered, since what leaves a plain dict at its front is stepped over ever after to find the next.
         self._time_wait: OrderedDict[TcpConnection, None] = OrderedDict()
         self._silenced: OrderedDict[bytes, tuple[int, float]] = (
@@ -109,7 +111,12 @@ class Stack:
     @property
     def deadline(self) -> float:
         """When `expire` wants to be called, in seconds; may be early."""
-        return self.timers.deadline
+        return min(self.timers.deadline, self.reassembly.deadline)
+
+    @property
+    def datagram_may_fragment(self) -> bool:
+        """Whether the datagram that the owner is being offered may be cut into fragments further on."""
+        return self._udp.may_fragment
 
     # From the guest
 
@@ -125,6 +132,9 @@ class Stack:
             counters.bytes_from_guest += size - vnet.SIZE
             try:
                 self._frame_arrives(frame, size, now)
+            except ipv6.ParameterProblem as problem:
+                counters.drop(str(problem))
+                self._icmp.parameter_problem(problem.packet, problem.code, problem.pointer, now)
             except WireError as error:
                 counters.drop(str(error))
         return True
@@ -145,7 +155,8 @@ class Stack:
         if packet.destination in self._broadcasts:
             raise WireError("broadcast")
         header = vnet.parse(frame)
-        if packet.fragment is not None:
+        fragmented = packet.fragment is not None
+        if fragmented:
             whole = self.reassembly.put(packet, now)
             if whole is None:
                 return
@@ -155,14 +166,31 @@ class Stack:
                 self._tcp_arrives(packet, tcp.parse(packet), now)
                 return
         if packet.protocol == ip.UDP:
-            self._udp.arrives(packet, header, now)
+            self._udp.arrives(packet, header, now, fragmented=fragmented)
         elif packet.protocol == (ip.ICMPV4 if packet.version == 4 else ip.ICMPV6):
-            self._icmp.arrives(packet, now)
+            complaint = self._icmp.arrives(packet, now)
+            if complaint is not None:
+                self._complained(complaint)
         elif packet.version == 6 and packet.protocol == ip.NO_NEXT_HEADER:
             self.counters.drop("ipv6: no next header")
         else:
             self.counters.drop("unknown protocol")
             self._icmp.protocol_unreachable(packet, now)
+
+    def _complained(self, complaint: Complaint) -> None:
+        """The guest says that a packet of ours did not get through."""
+        quote = complaint.quote
+        half = len(quote.addresses) // 2
+        guest, remote = quote.addresses[half:], quote.addresses[:half]
+        if quote.protocol == ip.TCP:
+            connection = self.connections.get(guest + remote + quote.ports[2:] + quote.ports[:2])
+            if connection is None or not complaint.mtu:
+                return
+            if packet_too_big(connection, complaint.mtu, quote.seq):
+                self.dirty[connection] = None
+        elif self.datagram_refused is not None and not complaint.mtu:
+            ports = int.from_bytes(quote.ports[2:], "big"), int.from_bytes(quote.ports[:2], "big")
+            self.datagram_refused(FlowKey(guest, ports[0], remote, ports[1]))
 
     def _tcp_arrives(self, packet: Packet, segment: tcp.Segment, now: float) -> None:
         name = packet.addresses + segment.ports
@@ -182,6 +210,8 @@ class Stack:
             raise WireError("tcp: not between two hosts")
         if packet.destination in self._broadcasts or packet.source in self.config.own:
             raise WireError("tcp: from or to an impossible address")
+        if self._icmp.expires(packet, now):
+            return
         if flags & (tcp.SYN | tcp.ACK | tcp.FIN) == tcp.SYN:
             self._open(name, packet, segment, now)
         else:
@@ -290,9 +320,17 @@ class Stack:
         connection.active_open()
         return connection
 
-    def send_datagram(self, key: FlowKey, payload: bytes) -> bool:
+    def send_datagram(self, key: FlowKey, payload: bytes | memoryview) -> bool:
         """A datagram from `key.remote` to `key.guest`; false if no datagram can be so large."""
         return self._udp.send(key, payload)
+
+    def refuse_datagram(self, key: FlowKey, why: Refusal) -> None:
+        """A datagram of `key` did not get through: the guest is told why, unless by silence."""
+        self._icmp.refuse_datagram(key, why, self._now)
+
+    def datagram_too_big(self, key: FlowKey, mtu: int) -> None:
+        """A datagram of `key` was larger than its way's `mtu` and must not be cut: the guest is told."""
+        self._icmp.datagram_too_big(key, mtu, self._now)
 
     # Time and output
 
