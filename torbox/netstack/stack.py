@@ -191,7 +191,8 @@ class Stack:
         """Whether a segment comes after the life of the connection that its addresses and ports name."""
         if connection.state is State.CLOSED:
             return True
-        if segment.flags & (tcp.SYN | tcp.ACK) != tcp.SYN or not connection.is_superseded_by(segment):
+        flags = segment.flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)
+        if flags != tcp.SYN or not connection.is_superseded_by(segment):
             return False
         connection.vanish()  # so that its owner lets go of what it has for it
         return True

@@ -302,6 +302,12 @@ class TcpConnection(Endpoint):
             if self.state is not State.SYN_RECEIVED or (segment.seq + 1) & MASK != receiver.nxt:
                 receiver.challenge(now)
                 return
+            if flags & ACK:  # both ends opened at once: §3.5, figure 8
+                if segment.ack == sender.max and self._accepted:
+                    sender.acknowledge(segment.ack, now)
+                    self.state = State.FIN_WAIT_1 if sender.closing else State.ESTABLISHED
+                    receiver.ack_now = True
+                return
             sender.nxt = sender.una  # the guest repeats its SYN: so does our answer, if it may go out
             if not self._accepted:
                 self._hold(now)

@@ -105,10 +105,7 @@ class Endpoint:
         """Everything that may be sent now, through `emit`; views it gets are valid in the call only."""
         state, sender, receiver = self.state, self.sender, self.receiver
         if self._reset_seq >= 0:
-            options = self.timestamps.option(now) if self.timestamps is not None else b""
-            headers = self.path.headers(self._reset_seq, receiver.nxt, RST | ACK, 0, options, 0)
-            emit(headers, (), 0, sender.mss)
-            self._reset_seq = -1
+            self._send_reset(now, emit)
         if state is State.CLOSED:
             return
         if state in SENDING:
@@ -177,6 +174,15 @@ class Endpoint:
             receiver.repeated = None
         for _ in range(count):
             self._say(now, emit, self.sender.max, ACK, sack=sack)
+
+    def _send_reset(self, now: float, emit: Emit) -> None:
+        seq, self._reset_seq = self._reset_seq, -1
+        if self.state is State.SYN_SENT:  # nothing is agreed upon yet
+            headers = self.path.headers(seq, 0, RST, 0, b"", 0)
+        else:
+            options = self.timestamps.option(now) if self.timestamps is not None else b""
+            headers = self.path.headers(seq, self.receiver.nxt, RST | ACK, 0, options, 0)
+        emit(headers, (), 0, self.sender.mss)
 
     def _send_syn(self, now: float, emit: Emit) -> None:
         sender, receiver = self.sender, self.receiver
