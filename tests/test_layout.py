@@ -30,9 +30,7 @@ TESTED_IN = {
     "torbox.netstack.tcp.state": "netstack/tcp/test_connection.py",
     "torbox.netstack.counters": "netstack/test_stack.py",
     "torbox.netstack.egress": "netstack/test_stack.py",
-    "torbox.netstack.icmp": "netstack/test_stack.py",
     "torbox.netstack.testing": "netstack/test_stack.py",
-    "torbox.netstack.udp": "netstack/test_stack.py",
     # A tun is tested where there is one.
     # One table of packets and one oracle for all formats.
     "torbox.netstack.wire.checksum": "netstack/wire/test_formats.py",

@@ -47,6 +47,25 @@ def test_the_command_line_goes_before_the_profile() -> None:
     assert made(text, upstream="tor://127.0.0.1:1").upstream == "tor://127.0.0.1:1"
 
 
+def test_routing_and_the_hosts_loopback_are_for_direct_alone_and_off_unless_asked_for() -> None:
+    found = made('[net]\nupstream = "direct"\n')
+    assert (found.routing, found.host_loopback) == (False, False)
+    text = '[net]\nupstream = "direct"\nrouting = true\nhost_loopback = true\n'
+    found = made(text)
+    assert (found.routing, found.host_loopback) == (True, True)
+    for other in ("block", "tor://127.0.0.1:1", ""):
+        found = made(text, upstream=other)
+        assert (found.routing, found.host_loopback) == (False, False)
+    profile = load.loads("")
+    for option in ("routing", "host_loopback"):
+        wanted: dict[str, bool] = {option: True}
+        found = plan.make(profile, command=("x",), upstream="direct", environ={}, home="/h", **wanted)
+        assert [found.routing, found.host_loopback].count(True) == 1
+        assert getattr(found, option)
+        with pytest.raises(UsageError, match=r"^--[a-z-]+ goes with --upstream direct alone$"):
+            plan.make(profile, command=("x",), upstream="block", environ={}, home="/h", **wanted)
+
+
 def test_without_a_command_there_is_nothing_to_run() -> None:
     with pytest.raises(UsageError, match="no command"):
         made(command=())

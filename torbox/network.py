@@ -6,7 +6,8 @@
     workers     one process per tun queue, forked before the program, each alone with its queue
 
 A proxy may stand on this machine or near it, so a worker is told which addresses and names are this
-machine's; they are those of the start, one that comes later is not known. Tor stands far away: to it
+machine's; they are those of the start, one that comes later is not known (but to the upstream direct,
+which asks the kernel each time). Tor stands far away: to it
 the machine's public address is one of the Internet's, and told apart from them it would betray itself.
 
 A worker gets its queue, a pipe to tell that it is ready (or what went wrong) and a pipe whose end
@@ -137,6 +138,8 @@ class Workers:
             gateways=(_packed(netns.GATEWAY_V4), _packed(netns.GATEWAY_V6)),
             dns_mode=self._plan.dns,
             ipv6=self._plan.ipv6,
+            routing=self._plan.routing,
+            host_loopback=self._plan.host_loopback,
             hosts=tuple(
                 (name.encode(), tuple(map(_packed, addresses)))
                 for name, addresses in self._plan.hosts.items()

@@ -16,6 +16,7 @@ from torbox.profiles.model import Profile
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/usr/games"
 SHELL = "/bin/bash"
+DIRECT = "direct"  # the upstream that some keys and options are for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class SandboxPlan:
     ipv6: bool
     spin: bool
     upstream: str
+    routing: bool
+    host_loopback: bool
     dns: str
     hosts: Mapping[str, tuple[str, ...]]
 
@@ -42,16 +45,26 @@ def make(
     *,
     command: tuple[str, ...],
     upstream: str | None,
+    routing: bool = False,
+    host_loopback: bool = False,
     environ: Mapping[str, str],
     home: str,
 ) -> SandboxPlan:
     """The plan of `profile` for this command; `home` is the caller's, for paths that begin with ~.
 
-    Raises UsageError if there is nothing to run, ProfileError for paths that cannot be shared.
+    `upstream` goes before the profile's; `routing` and `host_loopback` are added to what it allows.
+
+    Raises UsageError if there is nothing to run or an option does not go with the upstream, ProfileError
+    for paths that cannot be shared.
     """
     argv = command or tuple(profile.command)
     if not argv or not argv[0]:
         raise UsageError("there is no command to run; say torbox run [OPTIONS] -- COMMAND [ARG…]")
+    way_out = upstream if upstream is not None else profile.net.upstream
+    is_direct = way_out.lower() == DIRECT
+    for option, wanted in (("--enable-routing", routing), ("--host-loopback", host_loopback)):
+        if wanted and not is_direct:
+            raise UsageError(f"{option} goes with --upstream direct alone")
     user = profile.identity.user
     inside_home = f"/home/{user}"
     return SandboxPlan(
@@ -64,7 +77,9 @@ def make(
         mtu=profile.net.mtu,
         ipv6=profile.net.ipv6,
         spin=profile.net.spin,
-        upstream=upstream if upstream is not None else profile.net.upstream,
+        upstream=way_out,
+        routing=is_direct and (routing or profile.net.routing),
+        host_loopback=is_direct and (host_loopback or profile.net.host_loopback),
         dns=profile.net.dns,
         hosts=profile.net.hosts,
     )

@@ -264,7 +264,7 @@ def test_icmp_errors_are_not_answered() -> None:
     world = World()
     world.guest.send_ip(REMOTES[4], ip.ICMPV4, icmpv4.emit(3, 3, 0, bytes(28)))
     assert world.turn() == []
-    assert world.stack.counters.dropped == {"icmp: not an echo request": 1}
+    assert world.stack.counters.dropped == {"icmp: quotes no packet": 1}
 
 
 def test_nothing_follows_no_next_header() -> None:
@@ -389,6 +389,47 @@ def test_time_wait_is_bounded_and_the_oldest_goes_first(monkeypatch: pytest.Monk
         world.turn()
         assert connection.state is State.TIME_WAIT
     assert list(world.stack.connections.values()) == connections[2:]
+    assert world.stack.counters.time_wait_cut == 2
+
+
+def time_wait(world: World, port: int) -> TcpConnection:
+    connection = handshake(world, port)
+    connection.close()
+    [packet] = world.turn()
+    fin = tcp.parse(packet, verify=False)
+    ack = (fin.seq + 1) & 0xFFFFFFFF
+    world.guest.send_segment(REMOTES[4], (port, 80), 2, ack, tcp.ACK | tcp.FIN, 65535)
+    world.turn()
+    assert connection.state is State.TIME_WAIT
+    return connection
+
+
+def test_a_connection_whose_ports_are_used_again_is_over_even_if_its_owner_marks_it() -> None:
+    """Found by fuzzing: marked in the same turn, it came back into the tables without a name."""
+    world = World()
+    old = time_wait(world, 1000)
+    world.guest.send_segment(REMOTES[4], (1000, 80), 2, old.sender.max, tcp.ACK | tcp.FIN, 65535)
+    world.guest.send_segment(REMOTES[4], (1000, 80), 5000, 0, tcp.SYN, 65535)
+    world.turn()
+    assert old.state is State.CLOSED
+    assert not old.was_reset
+    world.stack.mark(old)
+    world.turn()
+    assert list(world.stack.connections.values()) == world.opened[1:]
+    assert not world.stack._time_wait
+    assert old.scheduled is None
+
+
+def test_a_connection_that_leaves_time_wait_at_the_bound_stays_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "MAX_TIME_WAIT", 1)
+    world = World()
+    old, new = time_wait(world, 1000), time_wait(world, 1001)
+    world.stack.mark(old)
+    world.turn()
+    assert list(world.stack._time_wait) == [new]
+    assert old.state is State.CLOSED
+    assert not old.was_reset
+    assert world.stack.counters.time_wait_cut == 1
 
 
 def test_refusals_by_silence_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,6 +445,7 @@ def test_refusals_by_silence_are_remembered_within_bounds(monkeypatch: pytest.Mo
         assert world.turn() == []
     assert len(world.opened) == 5 + 2  # the two oldest were forgotten, so they were tried anew
     assert world.stack.counters.dropped == {"tcp: repeated after a refusal by silence": 3}
+    assert world.stack.counters.silenced_forgotten == 2 + 2
 
 
 def test_the_same_two_ends_are_not_connected_twice() -> None:

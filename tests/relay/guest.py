@@ -163,6 +163,7 @@ def world(
     hosts: Mapping[bytes, Sequence[bytes]] | None = None,
     stack_config: StackConfig | None = None,
     max_finished: int = MAX_FINISHED,
+    loopback: Mapping[bytes, bytes] | None = None,
 ) -> Iterator[World]:
     ours, theirs = device_pair()
     reactor = Reactor()
@@ -177,6 +178,7 @@ def world(
             dns_mode=dns_mode,
             hosts=hosts or {},
             max_finished=max_finished,
+            loopback=loopback,
         )
         guest = Guest(theirs.fileno())
         try:

@@ -25,6 +25,13 @@ def judged(text: str, rules: Rules = TOR) -> Refusal | None:
     return judge(Target(packed(text), b"", 80), rules)
 
 
+def test_nothing_goes_out_while_it_is_locked_not_even_what_is_allowed() -> None:
+    rules = Rules(locked=True, allowed=(network("10.0.0.0/8"),), own=(network("1.2.3.4"),))
+    for address in ("1.1.1.1", "10.0.0.1", "1.2.3.4", "2606:4700::1111"):
+        assert judged(address, rules) is Refusal.PROHIBITED
+    assert judge(Target(b"", b"a.example", 80), rules) is Refusal.PROHIBITED
+
+
 @pytest.mark.parametrize(
     "address",
     [

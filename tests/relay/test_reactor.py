@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from torbox.relay.reactor import SWEEP_AT, Reactor, ReactorTimer
+from torbox.relay.spin import SPIN_S
 
 
 class Clock:
@@ -179,24 +180,42 @@ def test_now_is_the_time_after_the_wait(reactor: Reactor, clock: Clock) -> None:
         assert seen == [123.0]
 
 
-def test_spinning_asks_until_its_time_is_over_and_then_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter(range(100, 200))
-    reactor = Reactor(lambda: float(next(ticks)))
-    asked: list[float] = []
+class TiredEpoll:
+    """Nothing ever happens; says for how long it was asked to wait, and lets that time pass."""
 
-    class Epoll:
-        def poll(self, wait_s: float, _most: int) -> list[tuple[int, int]]:
-            asked.append(wait_s)
-            return []
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.asked: list[float] = []
 
-    monkeypatch.setattr(reactor, "_epoll", Epoll())
-    reactor.turn(1000.0, spin_s=3.0)
-    assert asked[:-1] == [0, 0]  # each look at the clock takes a second here
-    assert asked[-1] > 800
-    asked.clear()
-    reactor.turn(reactor.now, spin_s=3.0)
-    assert asked == [0.0], "a turn that may not wait does not spin either"
-    asked.clear()
-    reactor.turn(1000.0)
-    assert len(asked) == 1
-    assert asked[0] > 800
+    def poll(self, wait_s: float, _most: int) -> list[tuple[int, int]]:
+        self.asked.append(wait_s)
+        self.clock.now += wait_s or SPIN_S / 3.5
+        return []
+
+
+def test_a_turn_that_may_spin_asks_for_a_while_before_it_sleeps(
+    clock: Clock, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoll = TiredEpoll(clock)
+    monkeypatch.setattr(reactor, "_epoll", epoll)
+    reactor.turn(reactor.now + 1, spin=True)
+    assert epoll.asked == [0, 0, 0, 0, pytest.approx(1)]
+    epoll.asked.clear()
+    reactor.turn(reactor.now + 1, spin=True)
+    assert epoll.asked == [0, 0, pytest.approx(1)], "it was in vain, so it is tried for half as long"
+    epoll.asked.clear()
+    reactor.turn(reactor.now, spin=True)
+    assert epoll.asked == [0], "a turn that may not wait does not spin either"
+    epoll.asked.clear()
+    reactor.turn(reactor.now + 1)
+    assert epoll.asked == [pytest.approx(1)]
+
+
+def test_what_nobody_waits_for_is_done_once_and_before_the_next_wait(reactor: Reactor) -> None:
+    done: list[str] = []
+    reactor.call_after(lambda: (done.append("first"), reactor.call_after(lambda: done.append("second")))[1])
+    reactor.turn(reactor.now)
+    assert done == ["first"]
+    reactor.turn(reactor.now)
+    reactor.turn(reactor.now)
+    assert done == ["first", "second"]

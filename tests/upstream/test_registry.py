@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_schemes_are_the_files_that_can_open_an_upstream() -> None:
-    assert registry.schemes() == ["block", "socks5", "tor"]
+    assert registry.schemes() == ["block", "direct", "socks5", "tor"]
 
 
 def test_a_new_scheme_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_a_scheme_whose_own_need_is_missing_is_not_called_unknown(
 def test_an_unknown_scheme_is_told_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
         registry.parse_url("gopher://x")
-    assert "block, socks5, tor" in caught.value.advice
+    assert "block, direct, socks5, tor" in caught.value.advice
 
 
 def test_only_the_module_that_is_named_is_imported() -> None:

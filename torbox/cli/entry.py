@@ -187,7 +187,18 @@ def _add_sandbox_options(parser: argparse.ArgumentParser, *, default_profile: st
         "--upstream",
         metavar="URL",
         help="where all traffic goes: tor, tor://HOST:PORT, tor+unix:PATH,"
-        " socks5://[USER:PASS@]HOST:PORT or block (default: the profile's, else the Tor that is found)",
+        " socks5://[USER:PASS@]HOST:PORT, direct or block"
+        " (default: the profile's, else the Tor that is found)",
+    )
+    parser.add_argument(
+        "--enable-routing",
+        action="store_true",
+        help="with --upstream direct: let connections out, from this machine's own address",
+    )
+    parser.add_argument(
+        "--host-loopback",
+        action="store_true",
+        help="with --upstream direct: 10.0.2.2 and fd00::2 lead to this machine's 127.0.0.1 and ::1",
     )
     parser.add_argument("--name", metavar="NAME", help="a name for the sandbox, one at a time")
     parser.add_argument("--user", metavar="NAME", help="started as root: the user to run as")

@@ -31,7 +31,13 @@ def run(options: argparse.Namespace) -> int:
     home = os.path.expanduser("~")
     profile = load.load(options.profile, os.environ, Path(home))
     the_plan = plan.make(
-        profile, command=tuple(command), upstream=options.upstream, environ=os.environ, home=home
+        profile,
+        command=tuple(command),
+        upstream=options.upstream,
+        routing=options.enable_routing,
+        host_loopback=options.host_loopback,
+        environ=os.environ,
+        home=home,
     )
     with contextlib.ExitStack() as stack:
         if options.name is not None:

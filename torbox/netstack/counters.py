@@ -10,6 +10,7 @@ class Counters:
     __slots__ = (
         "bytes_from_guest",
         "bytes_to_guest",
+        "complaints",
         "dropped",
         "errors_suppressed",
         "half_open_gave_way",
@@ -27,6 +28,7 @@ class Counters:
         self.packets_to_guest = 0
         self.bytes_from_guest = 0  # IP packets, without the virtio header
         self.bytes_to_guest = 0
+        self.complaints = 0  # ICMP errors of the guest's, about packets of ours
         self.tcp_opened = 0  # connections
         self.half_open_gave_way = 0  # attempts to connect that were ended for a newcomer
         self.silenced_forgotten = 0  # refusals by silence, before their time

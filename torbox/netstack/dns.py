@@ -6,7 +6,7 @@
           ─► special names        never to leave; of one label; addresses
                                   in disguise                                NXDOMAIN
           ─► the mode             names: an address of the pool stands for the name; nothing leaves
-                                  tor: cache, then the upstream's resolve
+                                  tor: cache, then the upstream's resolve, which need not be Tor's
                                   off: REFUSED
 
 Rules that hold in every mode:

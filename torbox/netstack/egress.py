@@ -58,22 +58,24 @@ class Egress:
             headers = tcp.complete_checksum(headers, 20 if v4 else 40, views)
         self._write([before, headers, *views], len(headers) + size)
 
-    def datagram(self, addresses: bytes, source_port: int, destination_port: int, payload: bytes) -> bool:
+    def datagram(
+        self, addresses: bytes, source_port: int, destination_port: int, payload: bytes | memoryview
+    ) -> bool:
         """A UDP datagram, in fragments if the MTU asks for it; false if no datagram can be so large."""
         if len(payload) > udp.MAX_PAYLOAD:
             return False
         v4 = len(addresses) == 8
         form, ip_size = (ipv4, 20) if v4 else (ipv6, 40)
         mtu = self._device.mtu
-        if ip_size + udp.HEADER_SIZE + len(payload) <= mtu:
-            partial = self._device.checksums
-            datagram = udp.emit(addresses, source_port, destination_port, payload, partial=partial)
-            header = form.emit(addresses, ip.UDP, len(datagram))
+        size = udp.HEADER_SIZE + len(payload)
+        partial = self._device.checksums and ip_size + size <= mtu
+        header = udp.header(addresses, source_port, destination_port, payload, partial=partial)
+        if ip_size + size <= mtu:
             before = (DATAGRAM_V4 if v4 else DATAGRAM_V6) if partial else vnet.NONE
-            self._write([before, header, datagram], ip_size + len(datagram))
+            self._write([before, form.emit(addresses, ip.UDP, size) + header, payload], ip_size + size)
             return True
-        datagram = udp.emit(addresses, source_port, destination_port, payload)
         self._identification = (self._identification + 1) & 0xFFFF
+        datagram = header + bytes(payload)
         for piece in form.fragments(addresses, ip.UDP, datagram, mtu, self._identification):
             self.packet(piece)
         return True

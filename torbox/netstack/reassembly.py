@@ -8,9 +8,11 @@ overlap is only ever an attack). At a bound the oldest packet gives way, so a fl
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from collections.abc import Callable
 
-from torbox.netstack.wire import WireError, ipv4, ipv6
+from torbox.netstack.wire import WireError, icmpv6, ipv4, ipv6
 from torbox.netstack.wire.ip import Packet
 
 MAX_PACKETS = 64  # packets under way at once; Linux has no count, only bytes
@@ -22,7 +24,7 @@ _Key = tuple[bytes, int, int]  # addresses, protocol (IPv4; 0 in IPv6), identifi
 
 
 class _Partial:
-    __slots__ = ("expires", "pieces", "protocol", "size", "starts", "total")
+    __slots__ = ("expires", "first", "pieces", "protocol", "size", "starts", "total")
 
     def __init__(self, expires: float) -> None:
         self.expires = expires
@@ -30,21 +32,33 @@ class _Partial:
         self.pieces: list[bytes] = []
         self.size = 0  # bytes held
         self.total = -1  # bytes of the whole payload, once the last piece is here
+        self.first: Packet | None = None  # the beginning of the packet, as much as an error about it quotes
         self.protocol = -1  # what the first piece says; IPv6's others may say anything
 
 
 class Reassembly:
-    """`size` is what is held, in bytes; `gave_way` counts packets that were dropped unfinished."""
+    """`size` is what is held, in bytes; `gave_way` counts packets that were dropped unfinished.
 
-    __slots__ = ("_partials", "gave_way", "size")
+    `timed_out(first fragment, now)` is called of those whose time is over and whose beginning is there.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_partials", "_timed_out", "gave_way", "size")
+
+    def __init__(self, timed_out: Callable[[Packet, float], None] | None = None) -> None:
+        self._timed_out = timed_out
         self._partials: dict[_Key, _Partial] = {}  # oldest first
         self.size = 0
         self.gave_way = 0
 
     def __len__(self) -> int:
         return len(self._partials)
+
+    @property
+    def deadline(self) -> float:
+        """When `expire` wants to be called, in seconds."""
+        for partial in self._partials.values():
+            return partial.expires
+        return math.inf
 
     def put(self, packet: Packet, now: float) -> Packet | None:
         """Keep a fragment; the whole packet, in a buffer of its own, when this was the last one missing."""
@@ -61,6 +75,7 @@ class Reassembly:
             raise WireError("fragments that overlap or disagree")
         if not fragment.offset:
             partial.protocol = packet.protocol
+            partial.first = _beginning(packet)
         self.size += len(piece)
         if partial.size == partial.total:
             self._drop(key)
@@ -100,23 +115,27 @@ class Reassembly:
             key = next(iter(self._partials))
             if self._partials[key].expires > now:
                 return
+            first = self._partials[key].first
             self._drop(key)
             self.gave_way += 1
+            if first is not None and self._timed_out is not None:
+                self._timed_out(first, now)
+
+
+def _beginning(packet: Packet) -> Packet:
+    """A copy of a first fragment's first bytes."""
+    copy = memoryview(bytes(packet.buffer[packet.header : packet.end][: icmpv6.MAX_QUOTE]))
+    start = min(packet.start - packet.header, len(copy))
+    return Packet(
+        packet.version, packet.protocol, packet.addresses, copy, 0, start, len(copy), packet.next_header
+    )
 
 
 def _whole(packet: Packet, partial: _Partial) -> Packet:
     payload = b"".join(partial.pieces)
-    form = ipv4 if packet.version == 4 else ipv6
-    header = form.emit(packet.addresses, partial.protocol, len(payload))
-    buffer = memoryview(header + payload)
-    next_header = 9 if packet.version == 4 else 6
-    return Packet(
-        packet.version,
-        partial.protocol,
-        packet.addresses,
-        buffer,
-        0,
-        len(header),
-        len(buffer),
-        next_header,
-    )
+    emit, parse = (ipv4.emit, ipv4.parse) if packet.version == 4 else (ipv6.emit, ipv6.parse)
+    buffer = memoryview(emit(packet.addresses, partial.protocol, len(payload)) + payload)
+    whole = parse(buffer, 0, len(buffer))  # IPv6 may have further extension headers behind
+    if whole.fragment is not None:
+        raise WireError("fragments within fragments")
+    return whole

@@ -29,10 +29,11 @@ from torbox.netstack.device import MAX_FRAME, Device
 from torbox.netstack.egress import Egress
 from torbox.netstack.flow import FlowKey, Refusal
 from torbox.netstack.half_open import HalfOpen
-from torbox.netstack.icmp import Icmp
+from torbox.netstack.icmp import Complaint, Icmp
 from torbox.netstack.reassembly import Reassembly
 from torbox.netstack.ring import POOL, RING_LIMIT, RingPool
 from torbox.netstack.tcp.connection import TcpConnection
+from torbox.netstack.tcp.path_mtu import packet_too_big
 from torbox.netstack.tcp.sequence import MASK
 from torbox.netstack.tcp.state import State
 from torbox.netstack.timers import Timers
@@ -42,7 +43,7 @@ from torbox.netstack.wire.ip import Packet
 
 BATCH = 32  # packets read in a turn, so that neither side of the rings waits for long
 MAX_CONNECTIONS = 16_384  # about 2 KiB each when idle: 32 MiB; ten thousand are to be held
-MAX_HALF_OPEN = 2048  # SYNs that wait for an upstream, each with a socket there; see half_open.py
+MAX_HALF_OPEN = 2048  # SYNs that wait for an upstream, each with a socket there, and as many answered ones
 MAX_TIME_WAIT = 4096  # 4,000 connections closed by the upstream's side in a second
 MAX_SILENCED = 1024  # refusals by silence that are remembered, so that a repeated SYN is not a new attempt
 SILENCED_S = 130.0  # seconds: Linux repeats a SYN for 127
@@ -90,7 +91,6 @@ class Stack:
         self.dirty: dict[TcpConnection, None] = {}
         self.half_open = HalfOpen()
         self.timers = Timers()
-        self.reassembly = Reassembly()
         self._owner = owner
         self._random_bytes = random_bytes
         self._pool = pool
@@ -99,6 +99,8 @@ class Stack:
         self._egress = Egress(device, self.counters)
         self._icmp = Icmp(self._egress, self.counters, config.own, echo_any=config.echo_any, now=now)
         self._udp = Udp(self._egress, self._icmp, owner.udp_arrived)
+        self.datagram_refused: Callable[[FlowKey], None] | None = None  # nobody in the guest took one of ours
+        self.reassembly = Reassembly(self._icmp.reassembly_timed_out)
         # Ordered, since what leaves a plain dict at its front is stepped over ever after to find the next.
         self._time_wait: OrderedDict[TcpConnection, None] = OrderedDict()
         self._silenced: OrderedDict[bytes, tuple[int, float]] = (
@@ -110,7 +112,12 @@ class Stack:
     @property
     def deadline(self) -> float:
         """When `expire` wants to be called, in seconds; may be early."""
-        return self.timers.deadline
+        return min(self.timers.deadline, self.reassembly.deadline)
+
+    @property
+    def datagram_may_fragment(self) -> bool:
+        """Whether the datagram that the owner is being offered may be cut into fragments further on."""
+        return self._udp.may_fragment
 
     # From the guest
 
@@ -126,6 +133,9 @@ class Stack:
             counters.bytes_from_guest += size - vnet.SIZE
             try:
                 self._frame_arrives(frame, size, now)
+            except ipv6.ParameterProblem as problem:
+                counters.drop(str(problem))
+                self._icmp.parameter_problem(problem.packet, problem.code, problem.pointer, now)
             except WireError as error:
                 counters.drop(str(error))
         return True
@@ -146,7 +156,8 @@ class Stack:
         if packet.destination in self._broadcasts:
             raise WireError("broadcast")
         header = vnet.parse(frame)
-        if packet.fragment is not None:
+        fragmented = packet.fragment is not None
+        if fragmented:
             whole = self.reassembly.put(packet, now)
             if whole is None:
                 return
@@ -156,14 +167,31 @@ class Stack:
                 self._tcp_arrives(packet, tcp.parse(packet), now)
                 return
         if packet.protocol == ip.UDP:
-            self._udp.arrives(packet, header, now)
+            self._udp.arrives(packet, header, now, fragmented=fragmented)
         elif packet.protocol == (ip.ICMPV4 if packet.version == 4 else ip.ICMPV6):
-            self._icmp.arrives(packet, now)
+            complaint = self._icmp.arrives(packet, now)
+            if complaint is not None:
+                self._complained(complaint)
         elif packet.version == 6 and packet.protocol == ip.NO_NEXT_HEADER:
             self.counters.drop("ipv6: no next header")
         else:
             self.counters.drop("unknown protocol")
             self._icmp.protocol_unreachable(packet, now)
+
+    def _complained(self, complaint: Complaint) -> None:
+        """The guest says that a packet of ours did not get through."""
+        quote = complaint.quote
+        half = len(quote.addresses) // 2
+        guest, remote = quote.addresses[half:], quote.addresses[:half]
+        if quote.protocol == ip.TCP:
+            connection = self.connections.get(guest + remote + quote.ports[2:] + quote.ports[:2])
+            if connection is None or not complaint.mtu:
+                return
+            if packet_too_big(connection, complaint.mtu, quote.seq):
+                self.dirty[connection] = None
+        elif self.datagram_refused is not None and not complaint.mtu:
+            ports = int.from_bytes(quote.ports[2:], "big"), int.from_bytes(quote.ports[:2], "big")
+            self.datagram_refused(FlowKey(guest, ports[0], remote, ports[1]))
 
     def _tcp_arrives(self, packet: Packet, segment: tcp.Segment, now: float) -> None:
         name = packet.addresses + segment.ports
@@ -173,6 +201,8 @@ class Stack:
                 connection.segment_arrives(segment, now)
                 self.dirty[connection] = None
                 return
+            if connection.state is State.TIME_WAIT:  # or its next mark would put it into the tables again
+                connection.end_time_wait()
             self._forget(connection)
         flags = segment.flags
         if flags & tcp.RST:
@@ -181,6 +211,8 @@ class Stack:
             raise WireError("tcp: not between two hosts")
         if packet.destination in self._broadcasts or packet.source in self.config.own:
             raise WireError("tcp: from or to an impossible address")
+        if self._icmp.expires(packet, now):
+            return
         if flags & (tcp.SYN | tcp.ACK | tcp.FIN) == tcp.SYN:
             self._open(name, packet, segment, now)
         else:
@@ -194,7 +226,8 @@ class Stack:
         flags = segment.flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)
         if flags != tcp.SYN or not connection.is_superseded_by(segment):
             return False
-        connection.vanish()  # so that its owner lets go of what it has for it
+        if connection.state is State.SYN_RECEIVED:
+            connection.vanish()  # so that its owner lets go of what it has for it
         return True
 
     def _open(self, name: bytes, packet: Packet, segment: tcp.Segment, now: float) -> None:
@@ -207,10 +240,14 @@ class Stack:
         if len(self.connections) >= self.config.max_connections:
             self.counters.drop("tcp: too many connections")
             return
-        if len(self.half_open) >= self.config.max_half_open:
-            self._give_way(self.half_open.who_gives_way())
         source_port = int.from_bytes(segment.ports[:2], "big")
         destination_port = int.from_bytes(segment.ports[2:], "big")
+        if self.half_open.waiting >= self.config.max_half_open:
+            is_own = packet.destination in self.config.own  # which are answered in this turn
+            if not (is_own or self.half_open.admits(packet.destination, destination_port, now)):
+                self.counters.drop("tcp: too many half-open connections")
+                return
+            self._give_way(self.half_open.next_waiting())
         key = FlowKey(packet.source, source_port, packet.destination, destination_port)
         connection = self._make(name, key)
         connection.passive_open(segment, now)
@@ -220,7 +257,7 @@ class Stack:
         self._owner.tcp_opened(connection)
 
     def _give_way(self, connection: TcpConnection) -> None:
-        """End an attempt to connect for another; its owner sees that when it is pumped in this turn."""
+        """End an attempt to connect for another; its owner sees that when it is pumped next."""
         self.counters.half_open_gave_way += 1
         self.half_open.discard(connection)
         connection.vanish()
@@ -284,9 +321,17 @@ class Stack:
         connection.active_open()
         return connection
 
-    def send_datagram(self, key: FlowKey, payload: bytes) -> bool:
+    def send_datagram(self, key: FlowKey, payload: bytes | memoryview) -> bool:
         """A datagram from `key.remote` to `key.guest`; false if no datagram can be so large."""
         return self._udp.send(key, payload)
+
+    def refuse_datagram(self, key: FlowKey, why: Refusal) -> None:
+        """A datagram of `key` did not get through: the guest is told why, unless by silence."""
+        self._icmp.refuse_datagram(key, why, self._now)
+
+    def datagram_too_big(self, key: FlowKey, mtu: int) -> None:
+        """A datagram of `key` was larger than its way's `mtu` and must not be cut: the guest is told."""
+        self._icmp.datagram_too_big(key, mtu, self._now)
 
     # Time and output
 
@@ -306,19 +351,26 @@ class Stack:
             connection.output(now, emit)
             state = connection.state
             if state is State.ESTABLISHED:
-                if self.half_open:
+                if self.half_open.count:
                     self.half_open.discard(connection)
             elif state is State.CLOSED:
                 self._forget(connection)
                 continue
-            elif state is not State.SYN_RECEIVED:
+            elif state is State.SYN_RECEIVED:
+                if connection.sender.max != connection.sender.iss:
+                    self.half_open.answer(connection)
+            else:
                 self.half_open.discard(connection)
                 if state is State.TIME_WAIT:
                     self._time_wait[connection] = None
             self.timers.schedule(connection)
         self.dirty.clear()
+        while self.half_open.answered > self.config.max_half_open:
+            self._give_way(self.half_open.next_answered())
         while len(self._time_wait) > MAX_TIME_WAIT:
-            self._forget(next(iter(self._time_wait)))
+            oldest = next(iter(self._time_wait))
+            oldest.end_time_wait()
+            self._forget(oldest)
             self.counters.time_wait_cut += 1
 
     def _forget(self, connection: TcpConnection) -> None:

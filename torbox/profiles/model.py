@@ -115,16 +115,33 @@ class Net:
     upstream: str = key(
         Text("a URL", _check_upstream),
         "Where connections go, as a URL: `tor`, `tor://HOST:PORT`, `tor+unix:PATH`, "
-        "`socks5://[USER:PASSWORD@]HOST:PORT` or `block`. Empty: the first Tor that is found, or one that "
-        "torbox starts. `--upstream` goes before it.",
+        "`socks5://[USER:PASSWORD@]HOST:PORT`, `direct` or `block`. Empty: the first Tor that is found, or "
+        "one that torbox starts. `--upstream` goes before it.",
         default="",
         example='"tor://127.0.0.1:9050"',
+    )
+    routing: bool = key(
+        Switch(),
+        "With the upstream `direct`: whether anything leaves. Connections then go out from this machine's "
+        "own address, which hides nothing, to public addresses alone; names are resolved by this machine. "
+        "With any other upstream it has no meaning. `--enable-routing` switches it on.",
+        default=False,
+        example="true",
+    )
+    host_loopback: bool = key(
+        Switch(),
+        "With the upstream `direct`: whether the gateway's addresses, 10.0.2.2 and fd00::2, lead to this "
+        "machine's own 127.0.0.1 and ::1, on every port but 53. Whatever listens there, the program can talk "
+        "to. With any other upstream it has no meaning. `--host-loopback` switches it on.",
+        default=False,
+        example="true",
     )
     dns: str = key(
         Choice("names", "tor", "off"),
         "How names are resolved inside. `names`: each name gets an address that stands for it, and the "
         "connection goes out by name; nothing is asked of anybody, and .onion names work. `tor`: names are "
-        "resolved through Tor. `off`: no name but those of `hosts` is known.",
+        "resolved through Tor. `off`: no name but those of `hosts` is known. The upstream `direct` takes no "
+        "names: with it, `names` and `tor` both mean that this machine resolves them.",
         default="names",
         example='"tor"',
     )

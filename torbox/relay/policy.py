@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which targets may go out. One pure decision per connection, made on what will really be asked for.
 
+    locked, whatever it is      ─► PROHIBITED
     this machine's own address  ─► TIMED_OUT: silence, see Rules
     denied by a rule            ─► PROHIBITED
     allowed by a rule           ─► goes out, even to a special range
@@ -98,10 +99,13 @@ class Rules:
     denied: tuple[Network, ...] = ()
     own: tuple[Network, ...] = ()
     own_names: frozenset[bytes] = frozenset()  # in lower case, without final dot
+    locked: bool = False  # nothing goes out at all: an upstream that needs routing, and it is off
 
 
 def judge(target: Target, rules: Rules) -> Refusal | None:
     """None if the target may go out, else what the guest is to see."""
+    if rules.locked:
+        return Refusal.PROHIBITED
     if not 0 < target.port < 65536:
         return Refusal.REFUSED
     if target.name:

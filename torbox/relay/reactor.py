@@ -24,6 +24,8 @@ import select
 import time
 from collections.abc import Callable
 
+from torbox.relay.spin import Spin
+
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 MAX_EVENTS = 256  # one wait; more are fetched by the next, so that timers and the tun get their turn
 SWEEP_AT = 512  # timers; cancelled ones are swept out when they are half of at least this many
@@ -58,6 +60,8 @@ class Reactor:
         self._timers: list[tuple[float, int, ReactorTimer]] = []
         self._order = 0  # appointments of one moment are kept in the order they were made
         self._cancelled = 0
+        self._afterwards: list[Callable[[], None]] = []
+        self._spin = Spin()
         self.now = clock()
 
     def __len__(self) -> int:
@@ -110,20 +114,21 @@ class Reactor:
             self._cancelled = max(0, self._cancelled - 1)
         return timers[0][0] if timers else math.inf
 
-    def turn(self, until: float = math.inf, spin_s: float = 0.0) -> int:
+    def call_after(self, callback: Callable[[], None]) -> None:
+        """Call once when everything of this turn has gone out: for what nobody waits for."""
+        self._afterwards.append(callback)
+
+    def turn(self, until: float = math.inf, *, spin: bool = False) -> int:
         """Wait for events, the next timer or `until`, whatever is first; the number of events handled.
 
-        For `spin_s` it asks again and again instead of sleeping: to be woken takes the kernel 20 to 50 µs,
-        as long as the far end of a small exchange takes to answer.
+        `spin`: what comes next may come soon, so wait actively for a moment before sleeping; see Spin.
         """
+        if self._afterwards:
+            afterwards, self._afterwards = self._afterwards, []
+            for callback in afterwards:
+                callback()
         wait_s = min(until, self.deadline) - self._clock() if until > self.now else 0.0
-        events: list[tuple[int, int]] = []
-        if wait_s > spin_s > 0.0:
-            end = self._clock() + spin_s
-            while not events and self._clock() < end:
-                events = self._epoll.poll(0, MAX_EVENTS)
-        if not events:
-            events = self._epoll.poll(min(max(wait_s, 0.0), LONGEST_WAIT_S), MAX_EVENTS)
+        events = self._wait(wait_s, self._spin if spin else None)
         now = self.now = self._clock()
         ready = self._ready
         fresh = self._fresh
@@ -141,6 +146,24 @@ class Reactor:
         if last_events and self._last_fileno >= 0 and self._last_fileno not in fresh:
             ready[self._last_fileno](last_events)
         return len(events)
+
+    def _wait(self, wait_s: float, spin: Spin | None) -> list[tuple[int, int]]:
+        poll, clock = self._epoll.poll, self._clock
+        if wait_s <= 0.0:
+            return poll(0, MAX_EVENTS)
+        wait_s = min(wait_s, LONGEST_WAIT_S)
+        if spin is None:
+            return poll(wait_s, MAX_EVENTS)
+        asleep = clock()
+        end = asleep + min(spin.span_s, wait_s)
+        while asleep < end:
+            events = poll(0, MAX_EVENTS)
+            if events:
+                return events
+            asleep = clock()
+        events = poll(wait_s, MAX_EVENTS)
+        spin.slept(clock() - asleep)
+        return events
 
     def _keep_appointments(self, now: float) -> None:
         """Call what is due. What a callback appoints for this very moment waits for the next turn."""

@@ -14,7 +14,8 @@ so nothing re-enters, and a burst of packets costs one send and one acknowledgem
 marked while others are pumped is pumped in the next turn.
 
 Where a connection goes: an address of the name pool by its name; a gateway's address to torbox's own
-services; any other, if policy.py lets it, as the address it is. Nothing here resolves or logs.
+services, or, if that was asked for, this machine's loopback; any other, if policy.py lets it, as the
+address it is. Nothing here resolves or logs.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from torbox.netstack.name_pool import NamePool
 from torbox.netstack.stack import Stack, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
 from torbox.netstack.tcp.state import State
+from torbox.relay.association import MAX_ASSOCIATIONS, Associations
 from torbox.relay.counters import RelayCounters
 from torbox.relay.flow import TcpFlow
 from torbox.relay.policy import Rules, judge
 from torbox.relay.reactor import Reactor
-from torbox.relay.services import GatewayServices
+from torbox.relay.services import DNS_PORT, GatewayServices
 from torbox.upstream.interface import Resolution, Target, Upstream
 
-SPIN_S = 50e-6  # seconds; a request's answer from this machine takes 20 to 40 µs
 SMALL = (
     1 << 14
 )  # bytes moved in a turn; bulk keeps the loop awake by itself, and spinning would cost it a fifth
@@ -60,11 +61,15 @@ class Relay:
         rules: Rules,
         dns_mode: str,
         hosts: Mapping[bytes, Sequence[bytes]],
+        loopback: Mapping[bytes, bytes] | None = None,
         max_finished: int = MAX_FINISHED,
+        max_associations: int = MAX_ASSOCIATIONS,
         section: Section | None = None,
         spin: bool = True,
     ) -> None:
         """`section` is this worker's share of the sandbox's names, if it is one of several.
+
+        `loopback`: gateway's address → the one its ports, but for DNS, are forwarded to without being judged.
 
         `spin`: wait actively for a moment after small traffic, so that nobody need wake this process.
         """
@@ -86,8 +91,19 @@ class Relay:
         )
         self._upstream = upstream
         self._rules = rules
+        self._loopback = loopback or {}
+        self.associations = Associations(
+            upstream,
+            self._judge_datagram,
+            self._loopback,
+            reactor,
+            self.stack,
+            self.counters,
+            max_associations,
+        )
+        self.stack.datagram_refused = self.associations.refused_by_guest
         self._max_finished = max_finished
-        self._spin_s = SPIN_S if spin else 0.0
+        self._spin = spin
         self._bytes_seen = 0  # both ways, by the end of the last turn
         self._was_small = False
         self._finished: dict[TcpFlow, None] = {}  # by when their guests finished
@@ -105,7 +121,12 @@ class Relay:
         self._opened.append(connection)
 
     def udp_arrived(self, key: FlowKey, payload: memoryview) -> bool:
-        return self.services.udp_arrived(key, payload)
+        """See StackOwner. Datagrams wait for nobody: they go on at once, and only touch their own socket."""
+        if self.services.has(key.remote_address) and (
+            key.remote_port == DNS_PORT or not self.associations.takes(key.remote_address)
+        ):
+            return self.services.udp_arrived(key, payload)
+        return self.associations.send(key, payload, self.stack.datagram_may_fragment)
 
     def _tun_ready(self, events: int) -> None:
         if events & (select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP):
@@ -143,8 +164,8 @@ class Relay:
         OSError: the device is gone.
         """
         stack, reactor = self.stack, self.reactor
-        spin_s = self._spin_s if self._was_small else 0.0
-        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline), spin_s)
+        spin = self._spin and self._was_small
+        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline), spin=spin)
         now = reactor.now
         if self._tun_readable:
             self._tun_readable = stack.receive(now)
@@ -184,7 +205,11 @@ class Relay:
     def _open(self, connection: TcpConnection) -> Refusal | None:
         key = connection.key
         if self.services.has(key.remote_address):
-            return self._open_service(connection)
+            loopback = self._loopback.get(key.remote_address)
+            if loopback is None or key.remote_port == DNS_PORT:
+                return self._open_service(connection)
+            self._open_stream(connection, Target(loopback, b"", key.remote_port))
+            return None
         if self.pool.contains(key.remote_address):
             name = self.pool.name_of(key.remote_address)
             if name is None:
@@ -194,9 +219,17 @@ class Relay:
             target = Target(key.remote_address, b"", key.remote_port)
         why = judge(target, self._rules)
         if why is None:
-            flow = TcpFlow(self, connection)
-            flow.attach(self._upstream.open_stream(target, connection.rcv_buf, connection.snd_buf, flow))
+            self._open_stream(connection, target)
         return why
+
+    def _open_stream(self, connection: TcpConnection, target: Target) -> None:
+        flow = TcpFlow(self, connection)
+        flow.attach(self._upstream.open_stream(target, connection.rcv_buf, connection.snd_buf, flow))
+
+    def _judge_datagram(self, address: bytes, port: int) -> Refusal | None:
+        if self.pool.contains(address):
+            return Refusal.HOST_UNREACHABLE  # names are for who resolves them, and such carry no datagrams
+        return judge(Target(address, b"", port), self._rules)
 
     def _open_service(self, connection: TcpConnection) -> Refusal | None:
         flow = TcpFlow(self, connection)
@@ -220,4 +253,5 @@ class Relay:
         for connection in list(self.stack.connections.values()):
             if connection.owner is not None:
                 connection.owner.close()
+        self.associations.close()
         self._upstream.close()

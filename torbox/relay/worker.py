@@ -20,17 +20,21 @@ from dataclasses import dataclass, field
 
 from torbox.errors import TorboxError
 from torbox.netstack.device import TunDevice
+from torbox.netstack.dns import LOOPBACK4, LOOPBACK6
 from torbox.netstack.name_board import Section
 from torbox.netstack.stack import StackConfig
+from torbox.relay.association import MAX_ASSOCIATIONS
 from torbox.relay.policy import Rules, network
 from torbox.relay.reactor import Reactor
 from torbox.relay.relay import MAX_FINISHED, Relay
 from torbox.relay.report import FAILED, READY
+from torbox.upstream.interface import Upstream
 from torbox.upstream.registry import open_upstream
 from torbox.upstream.url import UpstreamUrl
 
 DEFAULTS = StackConfig()
 COLLECT_AT = 20_000  # new objects; a connection that ends leaves none behind for the collector
+DATAGRAM_SHARE = 8  # one in so many descriptors may be a UDP socket
 FINISHED_SHARE = 2  # one in so many descriptors may be held by what guests have left behind
 
 
@@ -53,6 +57,8 @@ class WorkerConfig:
     own: tuple[str, ...] = ()  # this machine's addresses and names, if the upstream may be beside them
     own_names: tuple[bytes, ...] = ()
     spin: bool = True  # see Relay
+    routing: bool = False  # lets an upstream out that connects from this machine itself
+    host_loopback: bool = False  # the gateways' ports, but for DNS, are those of this machine's loopback
 
 
 def run_worker(
@@ -114,6 +120,7 @@ def make_relay(
     os.set_blocking(device_fd, False)
     device = TunDevice(device_fd, config.mtu, vnet_hdr=config.vnet_hdr, gso=config.gso)
     upstream = open_upstream(config.upstream, reactor, config.isolation)
+    locked = upstream.needs_routing and not config.routing
     rules = Rules(
         takes_names=upstream.takes_names,
         takes_onions=upstream.takes_onions,
@@ -122,6 +129,7 @@ def make_relay(
         denied=tuple(map(network, config.denied)),
         own=tuple(map(network, config.own)),
         own_names=frozenset(config.own_names),
+        locked=locked,
     )
     return Relay(
         device,
@@ -129,12 +137,26 @@ def make_relay(
         reactor,
         stack_config=StackConfig(own=config.gateways, broadcasts=config.broadcasts),
         rules=rules,
-        dns_mode=config.dns_mode,
+        dns_mode=_dns_mode(config.dns_mode, upstream, locked),
+        loopback=_loopback(config.gateways) if config.host_loopback and upstream.needs_routing else {},
         hosts=dict(config.hosts),
         max_finished=min(MAX_FINISHED, descriptors() // FINISHED_SHARE),
+        max_associations=max(min(MAX_ASSOCIATIONS, descriptors() // DATAGRAM_SHARE), 1),
         section=section,
         spin=config.spin,
     )
+
+
+def _dns_mode(wanted: str, upstream: Upstream, locked: bool) -> str:
+    """Names that the upstream does not take must be resolved; and for nothing that may not go out."""
+    if locked:
+        return "off"
+    return "tor" if wanted == "names" and not upstream.takes_names else wanted
+
+
+def _loopback(gateways: tuple[bytes, ...]) -> dict[bytes, bytes]:
+    """Which address of this machine's loopback each gateway's address is."""
+    return {gateway: LOOPBACK4 if len(gateway) == 4 else LOOPBACK6 for gateway in gateways}
 
 
 def descriptors() -> int:

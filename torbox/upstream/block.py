@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torbox.netstack.flow import Refusal
 from torbox.netstack.ring import Ring
-from torbox.upstream.interface import Reactor, Resolution, Stream, StreamOwner, Target, Timer
+from torbox.upstream.interface import NoDatagrams, Reactor, Resolution, Stream, StreamOwner, Target, Timer
 from torbox.upstream.url import UpstreamUrl, UrlShape
 
 URL = UrlShape("block", place=False)
@@ -34,10 +34,11 @@ class BlockedStream:
         self._timer.cancel()
 
 
-class BlockUpstream:
+class BlockUpstream(NoDatagrams):
     takes_names = True  # so that a refusal is seen at connect(), and no name waits for an answer
     takes_onions = False
     takes_ipv6 = True
+    needs_routing = False
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor

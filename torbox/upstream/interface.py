@@ -8,6 +8,9 @@ The two rings are the only contract. A Stream never calls into TCP; it tells its
 happened and is pumped once per loop turn after its owner was marked. A filter is a Stream to one
 side and a StreamOwner to the other, so that upstreams chain; one that only decides hands the same
 rings on. An upstream is one module of this package, named as its URL scheme.
+
+Datagrams need no rings: they are sent when they come, each way, or lost. An upstream that carries them
+opens one Datagrams for each UDP socket of the guest's.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ class Target(NamedTuple):
     """Where a stream goes: a packed address (4 or 16 bytes) or a name, never both.
 
     A name is raw bytes, 1 to 255 of them, as the guest asked for it and without a final dot;
-    it is resolved by the upstream, never on this machine.
+    it is resolved by the upstream.
     """
 
     address: bytes
@@ -64,6 +67,39 @@ class Stream(Protocol):
         """Let everything go at once; the owner is not called again."""
 
 
+class DatagramOwner(Protocol):
+    """The side of Datagrams that knows the guest's socket. It may be called within `send`."""
+
+    def arrived(self, address: bytes, port: int, payload: memoryview) -> None:
+        """A datagram from anybody outside; the view is valid in the call only."""
+
+    def unreachable(self, address: bytes, port: int, why: Refusal) -> None:
+        """One that was sent there did not get through, says the network."""
+
+    def too_big(self, address: bytes, port: int, mtu: int) -> None:
+        """One that was sent there, and must not be cut, is larger than packets of `mtu` bytes carry."""
+
+
+class Datagrams(Protocol):
+    def admits(self, address: bytes) -> Refusal | None:
+        """Whether a packed address may be sent to, as things are now; if not, what the guest is to see."""
+
+    def send(self, address: bytes, port: int, payload: memoryview, may_fragment: bool) -> Refusal | None:
+        """Send, or lose it; what the guest is to see if it is known at once that it cannot go there."""
+
+    def close(self) -> None:
+        """Let everything go at once; the owner is not called again."""
+
+
+class NoDatagrams:
+    """What an upstream is made of that carries none."""
+
+    takes_datagrams = False
+
+    def open_datagrams(self, family: int, owner: DatagramOwner) -> Datagrams:
+        raise NotImplementedError("this upstream carries no datagrams")
+
+
 class Resolution(NamedTuple):
     """The answer to `resolve`: packed addresses, or names for a reverse query; empty: none.
 
@@ -79,9 +115,14 @@ class Upstream(Protocol):
     takes_names: bool  # names may be sent to it unresolved
     takes_onions: bool  # .onion names mean something to it
     takes_ipv6: bool
+    takes_datagrams: bool
+    needs_routing: bool  # connects to the far end from this machine itself: locked until that is asked for
 
     def open_stream(self, target: Target, rx: Ring, tx: Ring, owner: StreamOwner) -> Stream:
         """Begin to connect; the owner hears `connected` or `refused` in a later turn, never in this call."""
+
+    def open_datagrams(self, family: int, owner: DatagramOwner) -> Datagrams:
+        """A way for datagrams of one family, 4 or 6, if it takes any. OSError: none can be had now."""
 
     def resolve(self, name: bytes, kind: str, done: Callable[[Resolution], None]) -> None:
         """Resolve a name (`kind` "A" or "AAAA") or a packed address ("PTR"); `done` is called once, later."""
@@ -106,3 +147,6 @@ class Reactor(Protocol):
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call once in the first turn at or after `when`."""
+
+    def call_after(self, callback: Callable[[], None]) -> None:
+        """Call once when everything of this turn has gone out: for what nobody waits for."""

@@ -150,8 +150,12 @@ class SocketStream:
         """Called right behind connect(2): what can be sent without waiting. May raise OSError."""
 
     def _refuse_later(self, number: int | None) -> None:
-        why = refusal_of(number)
+        why = self._why(number)
         self._reactor.call_at(self._reactor.now, lambda: self._refuse(why))
+
+    def _why(self, number: int | None) -> Refusal:
+        """What the guest sees of an errno. One that reaches the far end itself overrides this."""
+        return refusal_of(number)
 
     def _too_late(self) -> None:
         self._timer = None
@@ -184,7 +188,7 @@ class SocketStream:
                 raise OSError(number, os.strerror(number))
             self._advance(sock)
         except OSError as error:
-            self._refuse(refusal_of(error.errno))
+            self._refuse(self._why(error.errno))
 
     def _advance(self, sock: socket.socket) -> None:
         """The socket became ready before the stream is open. Without a handshake, it now is."""
@@ -281,7 +285,7 @@ class SocketStream:
                 return False
             if got < room:
                 if got < SHORT_READ:
-                    self.acknowledge(sock)
+                    self._reactor.call_after(self._acknowledge)
                 if not self._hung_up:
                     self._readable = False
                     return False
@@ -299,14 +303,14 @@ class SocketStream:
         if self._phase is _Phase.OPEN:
             self._owner.moved()
 
-    def acknowledge(self, sock: socket.socket) -> None:
-        """Let the kernel acknowledge at once what was read.
+    def _acknowledge(self) -> None:
+        """Let the kernel acknowledge at once what was read, but not before the guest has it (6 µs).
 
-        The proxy may hold its next bytes until then (Nagle), and the kernel leaves quick-ACK mode by
+        The far end may hold its next bytes until then (Nagle), and the kernel leaves quick-ACK mode by
         itself: without this a small request can cost 44 ms.
         """
-        if self._is_tcp:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if self._is_tcp and self._socket is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _finish_far(self) -> None:
         self._far_finished = True

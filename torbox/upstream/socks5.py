@@ -13,7 +13,7 @@ from collections.abc import Callable
 from torbox.netstack.flow import Refusal
 from torbox.netstack.ring import Ring
 from torbox.upstream import blocking
-from torbox.upstream.interface import Reactor, Resolution, Stream, StreamOwner, Target
+from torbox.upstream.interface import NoDatagrams, Reactor, Resolution, Stream, StreamOwner, Target
 from torbox.upstream.socket_stream import Address, SocketStream
 from torbox.upstream.socks5_protocol import CONNECT, MAX_REPLY, Reply, Socks5Client, Socks5Error, request
 from torbox.upstream.url import UpstreamUrl, UrlShape
@@ -92,7 +92,7 @@ class Socks5Stream(SocketStream):
         if why is not None:
             self._refuse(why)
             return
-        self.acknowledge(sock)
+        self._reactor.call_after(self._acknowledge)
         self._open(client.rest)
 
     def _confirm_end(self) -> None:
@@ -102,12 +102,13 @@ class Socks5Stream(SocketStream):
             self._confirm(self._end)
 
 
-class Socks5Upstream:
+class Socks5Upstream(NoDatagrams):
     """Every stream through one proxy, with one user name and password, or none."""
 
     takes_names = True
     takes_onions = False
     takes_ipv6 = True
+    needs_routing = False
 
     def __init__(
         self,

@@ -74,7 +74,8 @@ def split_scheme(text: str) -> tuple[str, bool, str]:
     if match is None:
         raise UsageError(
             "upstream: this does not begin with a scheme",
-            advice="Write tor, tor://host:port, tor+unix:PATH, socks5://[user:pass@]host:port or block.",
+            advice="Write tor, tor://host:port, tor+unix:PATH, socks5://[user:pass@]host:port, direct"
+            " or block.",
         )
     unix = match[1] is not None
     name = scheme.lower().removesuffix("+unix")

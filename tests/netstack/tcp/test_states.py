@@ -123,7 +123,7 @@ def test_in_syn_sent_an_acknowledgement_of_something_else_is_reset() -> None:
         !! connect
         << S 0:0
         >> . 50:50 ack 77 win 9
-        << R. 77:77
+        << R 77:77
         == SYN-SENT
         +1.1
         << S 0:0

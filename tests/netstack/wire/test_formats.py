@@ -251,7 +251,8 @@ def extended(*headers: bytes, protocol: int = ipv6.DESTINATION_OPTIONS, payload:
 
 
 def option_header(following: int, extra: int = 0) -> bytes:
-    return bytes((following, extra, 1, 4 + extra * 8)) + bytes(4 + extra * 8)
+    """A header whose one option may be stepped over: PadN, or where there is more an experiment's."""
+    return bytes((following, extra, 0x1E if extra else 1, 4 + extra * 8)) + bytes(4 + extra * 8)
 
 
 def test_ipv6_extension_headers_are_walked() -> None:

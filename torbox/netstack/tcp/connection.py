@@ -165,8 +165,12 @@ class TcpConnection(Endpoint):
         self._end(reset=True)
 
     def vanish(self) -> None:
-        """Forget the connection without a word to the guest; what it said before an orderly end stays."""
-        self._end(reset=self.state is not State.TIME_WAIT)
+        """Forget the connection without a word to the guest."""
+        self._end(reset=True)
+
+    def end_time_wait(self) -> None:
+        """Its ports or its place are needed: it is over before its time, in good order."""
+        self._end(reset=False)
 
     def _end(self, *, reset: bool) -> None:
         self.state = State.CLOSED
@@ -351,16 +355,12 @@ class TcpConnection(Endpoint):
         receiver, sender = self.receiver, self.sender
         receiver.synchronise(segment.seq)
         version = 4 if len(self.key.guest_address) == 4 else 6
-        sender.mss = max(min(offered.mss or DEFAULT_MSS[version], self.our_mss), MIN_MSS)
         self.sack = self.sack and offered.sack
         if offered.timestamp < 0:
             self.timestamps = None
-        room = self.max_payload
-        if self.timestamps is not None:
+        elif self.timestamps is not None:
             self.timestamps.take(offered.timestamp, now)
-            sender.mss -= tcp_options.TIMESTAMPS_SIZE  # RFC 6691: options are at the expense of the text
-            room -= tcp_options.TIMESTAMPS_SIZE
-        self.super_size = max(room - room % sender.mss, sender.mss)
+        self.limit_segments(max(min(offered.mss or DEFAULT_MSS[version], self.our_mss), MIN_MSS))
         if offered.window_scale >= 0:
             sender.scale = offered.window_scale
             receiver.scale = self._window_scale()

@@ -20,7 +20,7 @@ from torbox.netstack.flow import FlowKey
 from torbox.netstack.ring import Ring, RingPool
 from torbox.netstack.tcp import options as tcp_options
 from torbox.netstack.tcp.keepalive import Keepalive
-from torbox.netstack.tcp.options import MAX_SACK_BLOCKS
+from torbox.netstack.tcp.options import MAX_SACK_BLOCKS, TIMESTAMPS_SIZE
 from torbox.netstack.tcp.receiver import MAX_DUPLICATES, Receiver
 from torbox.netstack.tcp.sender import Sender
 from torbox.netstack.tcp.sequence import MASK, distance
@@ -100,6 +100,20 @@ class Endpoint:
         self._unread = False  # nobody takes anything out of `rcv_buf` any more
         self._linger_at = math.inf
         self._reset_seq = -1  # the sequence number of a reset that is due
+
+    def limit_segments(self, mss: int) -> bool:
+        """What the guest takes: `mss` bytes of text and options; true if that is less than before.
+
+        RFC 6691: the options that every segment has are at the expense of its text.
+        """
+        options = TIMESTAMPS_SIZE if self.timestamps is not None else 0
+        mss -= options
+        if mss >= self.sender.mss and self.sender.syn_acknowledged:
+            return False
+        room = self.max_payload - options
+        self.sender.mss = mss
+        self.super_size = max(room - room % mss, mss)
+        return True
 
     def output(self, now: float, emit: Emit) -> None:
         """Everything that may be sent now, through `emit`; views it gets are valid in the call only."""
@@ -235,7 +249,7 @@ class Endpoint:
         """What is lost; SND.NXT stays where it is."""
         sender = self.sender
         sender.resend_now = False
-        if not sender.scoreboard:
+        if not (sender.recovering and sender.scoreboard):
             self._repeat(now, emit, sender.una, self.super_size)
             return
         while True:

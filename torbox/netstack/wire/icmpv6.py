@@ -3,26 +3,34 @@
 
 from __future__ import annotations
 
-from torbox.netstack.wire import WireError
+from torbox.netstack.wire import WireError, ipv6
 from torbox.netstack.wire import ip as wire_ip
 from torbox.netstack.wire.checksum import complement, ones_sum, pseudo_sum
 from torbox.netstack.wire.icmpv4 import HEADER, HEADER_SIZE, Message
 from torbox.netstack.wire.ip import Packet
-from torbox.netstack.wire.ipv6 import MIN_MTU
 
 UNREACHABLE = 1
+TOO_BIG = 2
+TIME_EXCEEDED = 3
 PARAMETER_PROBLEM = 4
 ECHO_REQUEST = 128
 ECHO_REPLY = 129
+INFORMATIONAL = 128  # types from here on are no errors, RFC 4443 §2.1
 
 NO_ROUTE = 0  # codes of UNREACHABLE
 PROHIBITED = 1
 ADDRESS_UNREACHABLE = 3
 PORT_UNREACHABLE = 4
 
-UNKNOWN_NEXT_HEADER = 1  # code of PARAMETER_PROBLEM
+IN_TRANSIT = 0  # codes of TIME_EXCEEDED
+IN_REASSEMBLY = 1
 
-MAX_QUOTE = MIN_MTU - 40 - HEADER_SIZE  # as much as fits in the smallest MTU, RFC 4443 §2.4
+ERRONEOUS_FIELD = ipv6.ERRONEOUS_FIELD  # codes of PARAMETER_PROBLEM
+UNKNOWN_NEXT_HEADER = ipv6.UNKNOWN_NEXT_HEADER
+UNKNOWN_OPTION = ipv6.UNKNOWN_OPTION
+
+
+MAX_QUOTE = ipv6.MIN_MTU - 40 - HEADER_SIZE  # as much as fits in the smallest MTU, RFC 4443 §2.4
 
 
 def parse(packet: Packet) -> Message:

@@ -21,6 +21,26 @@ FRAGMENT_HEADER = 44
 DESTINATION_OPTIONS = 60
 MAX_EXTENSIONS = 8  # RFC 8200 §4.1 foresees six at most; a longer chain only costs time
 
+PAD1 = 0  # options, RFC 8200 §4.2
+PADN = 1
+DISCARD = 1  # the option type's two highest bits: 0 skip it, 1 discard in silence, 2 and 3 tell the source
+MAX_OPTIONS = 8  # of one header, without padding; Linux's max_dst_opts_number
+MAX_PADDING = 7  # bytes in a row: what alignment to eight needs; Linux drops more as well
+
+ERRONEOUS_FIELD = 0  # codes of ICMPv6's parameter problem, RFC 4443 §3.4
+UNKNOWN_NEXT_HEADER = 1
+UNKNOWN_OPTION = 2
+
+
+class ParameterProblem(WireError):
+    """A packet whose sender is to be told of the byte at `pointer`, from the packet's own start."""
+
+    def __init__(self, packet: Packet, reason: str, code: int, pointer: int) -> None:
+        super().__init__(reason)
+        self.packet = packet
+        self.code = code
+        self.pointer = pointer
+
 
 def parse(buffer: memoryview, start: int, end: int) -> Packet:
     """The packet that begins at `start`; its payload is what follows the extension headers."""
@@ -41,8 +61,13 @@ def parse(buffer: memoryview, start: int, end: int) -> Packet:
 
 
 def _walk_extensions(packet: Packet) -> None:
+    """Find the transport behind the extension headers. What is wrong with them is said when all are known.
+
+    For only then can it be told whether an error may be sent about the packet: not if it is one itself.
+    """
     buffer, start, end = packet.buffer, packet.start, packet.end
     first = start
+    problem: tuple[str, int, int] | None = None
     for _ in range(MAX_EXTENSIONS):
         protocol = packet.protocol
         if protocol == FRAGMENT_HEADER:
@@ -53,12 +78,16 @@ def _walk_extensions(packet: Packet) -> None:
             start += FRAGMENT_SIZE
             offset, more = offset_and_more & ~7, bool(offset_and_more & 1)
             if offset or more:
-                payload = end - start
-                if not payload or (more and payload % 8) or offset + payload > MAX_PAYLOAD:
-                    raise WireError("ipv6: impossible fragment")
                 packet.fragment = Fragment(identification, offset, more)
-                packet.start = start
-                return
+                payload = end - start
+                if not payload:
+                    raise WireError("ipv6: impossible fragment")
+                if more and payload % 8:
+                    problem = problem or ("ipv6: impossible fragment", ERRONEOUS_FIELD, 4)
+                elif offset + payload > MAX_PAYLOAD:
+                    at = start - FRAGMENT_SIZE + 2 - packet.header
+                    problem = problem or ("ipv6: impossible fragment", ERRONEOUS_FIELD, at)
+                break
             # An "atomic fragment" is whole, RFC 6946: go on with what it carries.
         elif protocol in (DESTINATION_OPTIONS, ROUTING) or (protocol == HOP_BY_HOP and start == first):
             if end - start < 8:
@@ -66,8 +95,12 @@ def _walk_extensions(packet: Packet) -> None:
             size = 8 + buffer[start + 1] * 8
             if size > end - start:
                 raise WireError("ipv6: long extension header")
-            if protocol == ROUTING and buffer[start + 3]:
-                raise WireError("ipv6: segments left in a routing header")  # RFC 5095: never forward
+            if protocol == ROUTING:
+                if buffer[start + 3]:  # RFC 8200 §4.4: of a type nobody knows; RFC 5095: never forward
+                    at = start + 2 - packet.header
+                    problem = problem or ("ipv6: segments left in a routing header", ERRONEOUS_FIELD, at)
+            elif problem is None:
+                problem = _unknown_option(packet, start + 2, start + size)
             packet.protocol = buffer[start]
             packet.next_header = start - packet.header
             start += size
@@ -77,6 +110,40 @@ def _walk_extensions(packet: Packet) -> None:
         if packet.protocol in (HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, DESTINATION_OPTIONS):
             raise WireError("ipv6: too many extension headers")
     packet.start = start
+    if problem is not None:
+        raise ParameterProblem(packet, *problem)
+
+
+def _unknown_option(packet: Packet, start: int, end: int) -> tuple[str, int, int] | None:
+    """The first option of a header that must not be stepped over, RFC 8200 §4.2. It may raise WireError."""
+    buffer = packet.buffer
+    options = padding = 0
+    while start < end:
+        option = buffer[start]
+        if option == PAD1:
+            size = 1
+        elif start + 1 == end:
+            raise WireError("ipv6: option that is cut off")
+        else:
+            size = 2 + buffer[start + 1]
+        if start + size > end:
+            raise WireError("ipv6: option that is cut off")
+        if option in (PAD1, PADN):
+            padding += size
+            if padding > MAX_PADDING:
+                raise WireError("ipv6: too much padding")
+        else:
+            padding = 0
+            options += 1
+            if options > MAX_OPTIONS:
+                raise WireError("ipv6: too many options")
+            action = option >> 6
+            if action == DISCARD:
+                raise WireError("ipv6: unknown option")
+            if action:  # tell: for multicast destinations, one of the two does not; we tell nobody of those
+                return "ipv6: unknown option", UNKNOWN_OPTION, start - packet.header
+        start += size
+    return None
 
 
 def emit(addresses: bytes, protocol: int, size: int) -> bytes:

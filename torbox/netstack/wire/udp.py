@@ -41,13 +41,25 @@ def parse(packet: Packet, *, verify: bool = True) -> Datagram:
     return Datagram(source, destination, packet.buffer[packet.start + HEADER_SIZE : end])
 
 
-def emit(
-    addresses: bytes, source_port: int, destination_port: int, payload: bytes, *, partial: bool = False
+def header(
+    addresses: bytes,
+    source_port: int,
+    destination_port: int,
+    payload: bytes | memoryview,
+    *,
+    partial: bool = False,
 ) -> bytes:
-    """A datagram; with `partial` its checksum field holds the pseudo header's sum, for NEEDS_CSUM."""
+    """What goes before a payload; with `partial` its checksum is the pseudo header's sum, for NEEDS_CSUM."""
     length = HEADER_SIZE + len(payload)
     total = pseudo_sum(addresses, wire_ip.UDP, length)
     if not partial:
-        header = HEADER.pack(source_port, destination_port, length, 0)
-        total = complement(total + ones_sum(header) + ones_sum(payload)) or 0xFFFF
-    return HEADER.pack(source_port, destination_port, length, total) + payload
+        start = HEADER.pack(source_port, destination_port, length, 0)
+        total = complement(total + ones_sum(start) + ones_sum(payload)) or 0xFFFF
+    return HEADER.pack(source_port, destination_port, length, total)
+
+
+def emit(
+    addresses: bytes, source_port: int, destination_port: int, payload: bytes, *, partial: bool = False
+) -> bytes:
+    """A whole datagram; see `header`."""
+    return header(addresses, source_port, destination_port, payload, partial=partial) + payload
