@@ -18,7 +18,7 @@ from torbox.netstack.ring import POOL
 from torbox.relay.relay import Relay
 
 LOOK_S = 5.0  # seconds between two looks, a system call each
-WORTH = 8 << 20  # bytes; less is not worth the milliseconds that a trim takes
+WORTH = 4 << 20  # bytes; less is not worth the milliseconds that a trim takes
 CONNECTION_SIZE = 4 << 10  # bytes of an idle connection, its socket's object and timers included
 
 
