@@ -223,9 +223,10 @@ class Endpoint:
             if usable < pending and sender.is_silly(usable):
                 break
             if sender.nxt != sender.max:
-                size = min(size, sender.skip())
+                lacking = sender.skip()
                 pending = sender.pending()
-                if size <= 0 or pending <= 0:
+                size = min(size, lacking, pending)  # what lacks may include the FIN, which is no text
+                if size <= 0:
                     break
             flags = ACK
             taken = size
