@@ -15,12 +15,19 @@ BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 DEMO_PACKAGES := tor curl iproute2
 # Ubuntu has no firefox-esr of its own; there the tests that need it are skipped and counted.
 FIREFOX := $(shell . /etc/os-release 2>/dev/null; [ "$$ID" = debian ] && echo firefox-esr)
-TEST_PACKAGES := $(FIREFOX) strace tcpdump microsocks procps util-linux iputils-ping nginx-light iperf3 wrk netcat-openbsd
+TEST_PACKAGES := $(FIREFOX) strace tcpdump microsocks procps util-linux iputils-ping nginx-light iperf3 wrk netcat-openbsd slirp4netns passt
+
+# Who torbox is measured against; nsproxy is in no distribution: name its program by NSPROXY.
+BENCH_PACKAGES := slirp4netns passt microsocks proxychains4
 
 .PHONY: help
 help: ## Show this list
 	@echo "torbox: run any program in a rootless sandbox whose only way out is Tor"; echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: bench
+bench: .cache/bench-packages .venv/bench ## Measure torbox against slirp4netns, pasta and others; 15 minutes
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: demo
 demo: .cache/demo-packages .venv/installed ## Show the main job at work, offline, with a private Tor network
@@ -40,6 +47,10 @@ check: .venv/installed ## Format, lint, types and layout
 .PHONY: fuzz
 fuzz: .venv/installed ## Send ten million hostile frames at the stack (ARGS="--frames N --seconds S --seed N")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+.PHONY: siege
+siege: .cache/test-packages .venv/installed ## Attack a live worker for minutes, an honest client beside it
+	@$(BIN)/python -m tests.siege $(ARGS)
 
 .PHONY: tornet
 tornet: .cache/demo-packages .venv/installed ## Run a private Tor network on loopback until Ctrl-C
@@ -82,6 +93,13 @@ endef
 
 .cache/test-packages: Makefile
 	$(call need-packages,$(BUILD_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
+
+.cache/bench-packages: Makefile
+	$(call need-packages,$(BUILD_PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES))
+
+.venv/bench: .venv/installed
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --editable '.[bench]'
+	@touch $@
 
 .venv/installed: pyproject.toml | .cache/build-packages
 	@test -n "$(PYTHON)" || { echo "torbox needs Python 3.11 or newer, and none is here"; exit 1; }

@@ -71,3 +71,20 @@ def test_nc_passes_an_end_of_file_on_and_hears_the_answer(person: Person, gatewa
     with running(*answer, port=port):
         done = person.run(*OUT, "sh", "-c", f"head -c 5000000 /dev/zero | nc -N {gateway} {port}")
     assert done.stdout.split()[:1] == [hashlib.sha256(bytes(5_000_000)).hexdigest()], done.stderr
+
+
+@GATEWAYS
+@pytest.mark.parametrize("how", [(), ("-R",)], ids=["up", "down"])
+def test_iperf3_gets_datagrams_through(
+    person: Person, iperf: int, gateway: str, how: tuple[str, ...]
+) -> None:
+    done = person.run(
+        *OUT, "iperf3", "-c", gateway, "-p", str(iperf), "-u", "-b", "20M", "-t", "1", "-J", *how
+    )
+    report = json.loads(done.stdout)
+    assert "error" not in report, report["error"]
+    total = report["end"]["sum"]
+    assert total["packets"] > 0
+    assert total["lost_packets"] < total["packets"] / 2, (
+        "they may be lost on a busy machine, but not as a rule"
+    )

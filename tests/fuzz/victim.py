@@ -156,7 +156,7 @@ class Victim:
     def _check(self) -> None:
         stack = self.stack
         assert len(stack.connections) <= self.config.max_connections
-        assert len(stack.half_open) <= self.config.max_half_open
+        assert max(stack.half_open.waiting, stack.half_open.answered) <= self.config.max_half_open
         assert len(stack.reassembly) <= MAX_PACKETS
         partials = stack.reassembly._partials.values()
         assert sum(each.size for each in partials) == stack.reassembly.size <= MAX_BYTES

@@ -209,11 +209,42 @@ def test_a_message_that_is_too_long_ends_the_connection() -> None:
         assert it.relay.counters.flows == 0
 
 
-def test_a_guest_that_asks_without_reading_is_reset() -> None:
+def test_a_guest_that_asks_without_reading_is_asked_to_wait() -> None:
+    with world(blocked, hosts={b"here.example": (SITE,)}) as it:
+        connection = it.opened(GATEWAY, 53)
+        connection.rcv_buf.write(bytes(connection.rcv_buf.free))  # its window is closed
+        (outside,) = it.relay.stack.connections.values()
+        outside.sender.wnd = 0
+        outside.snd_buf.write(bytes(services.UNREAD_MAX + 1))  # as if the answers of a long time were unread
+        write(connection, framed(query(b"here.example")) * 3)
+        it.until(lambda: len(outside.rcv_buf) > 0)
+        it.turn()
+        assert it.relay.counters.queries == 0
+        outside.snd_buf.consume(10)
+        it.relay.mark(outside)
+        it.turn()
+        assert it.relay.counters.queries > 0
+        assert it.relay.counters.queries_dropped == 0
+        connection.abort()
+        it.until(lambda: it.relay.counters.flows == 0)
+
+
+def test_questions_may_not_take_the_memory_that_others_need() -> None:
+    with world(blocked) as it:
+        connection = it.opened(GATEWAY, 53)
+        (outside,) = it.relay.stack.connections.values()
+        assert outside.rcv_buf.limit == outside.snd_buf.limit == services.RING_MAX
+        for _ in range(3):  # the window that was announced on opening is that small
+            it.turn()
+        assert connection.sender.wnd <= services.RING_MAX
+
+
+def test_a_guest_whose_answers_find_no_room_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "UNREAD_MAX", 1 << 30)
     with world(blocked, hosts={b"here.example": (SITE,)}) as it:
         connection = it.opened(GATEWAY, 53)
         (outside,) = it.relay.stack.connections.values()
-        outside.snd_buf.write(bytes(outside.snd_buf.free))  # as if the answers of a long time were unread
+        outside.snd_buf.write(bytes(outside.snd_buf.free))
         write(connection, framed(query(b"here.example")))
         it.until(lambda: it.relay.counters.queries_dropped)
         it.until(lambda: read(connection) == b"" and is_reset(connection))

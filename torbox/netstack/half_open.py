@@ -1,63 +1,127 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections whose SYN came and that are not open yet: a bounded table, and who gives way at its bound.
+"""Connections whose SYN came and that are not open yet: two bounded tables, and who gives way in them.
 
-A SYN waits here for its upstream, which may take two minutes to say nothing; a program may open thousands
-of such at once (a port scanner does), beside another that wants one connection. Were newcomers turned away
-at the bound, that other one would wait for the flood to end. So the oldest gives way instead:
+A SYN waits for its upstream, which may take two minutes to say nothing; a program may open thousands of
+such at once (a port scanner does), beside another that wants one connection. Were newcomers turned away
+at the bound, that other one would wait for the flood to end. So at the bound, by destination (an address and
+a port):
 
-    of the destination that has the most, if that is more than SHARE     a flood at one address harms itself
-    of all, otherwise                                                    a flood at many: who connects within
-                                                                         the time MAX_HALF_OPEN need lives
+    the newcomer's has SHARE attempts already      it is dropped: a flood at one place harms itself
+    it is known, somebody was connected there      it comes in
+    it is not known                                it comes in at REPLACED_PER_S: for each that gives way an
+                                                   upstream has worked in vain, and is slower to others
 
-It goes without a word. A kernel that still wants it repeats its SYN, and that is a new attempt. Everything
-is O(1) for each SYN: the destinations stand in ranks by how many they have.
+and for it goes the oldest of the destination that has the most, if that is more than SHARE; else the oldest
+to a destination that is not known; else the oldest.
+
+Those that were answered wait for the guest's acknowledgement alone, which may lie behind thousands of SYNs
+in the tun's queue; so they do not make room for SYNs, but have a table of their own, of which the oldest
+gives way: it fills only if somebody forges SYNs and never acknowledges.
+
+Who gives way or is dropped is not told. A kernel repeats its SYN, and that is a new attempt. Everything is
+O(1) for each SYN: the destinations stand in ranks by how many they have.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import chain
 
 from torbox.netstack.tcp.connection import TcpConnection
 
 SHARE = 64  # attempts at one destination that nobody may call a flood; a browser makes 6 to 30
+REPLACED_PER_S = 400.0  # so that each of 2,048 lives for five seconds; Tor connects in one or two
+REPLACED_BURST = 400.0
+KNOWN_MAX = 1024  # destinations; about 200 KiB. A browser's day has some hundred
+
+Destination = tuple[bytes, int]
 
 
 class HalfOpen:
-    """An ordered set of connections, the oldest first; `limit` is the caller's to keep."""
+    """Each table is an ordered set, the oldest first. `count` is the length of both, for who asks often."""
 
-    __slots__ = ("_all", "_by_destination", "_most", "_ranks")
+    __slots__ = (
+        "_answered",
+        "_by_destination",
+        "_known",
+        "_most",
+        "_ranks",
+        "_seen",
+        "_strange",
+        "_tokens",
+        "_waiting",
+        "count",
+    )
 
     def __init__(self) -> None:
-        self._all: OrderedDict[TcpConnection, None] = OrderedDict()
-        self._by_destination: dict[bytes, OrderedDict[TcpConnection, None]] = {}
-        self._ranks: dict[int, dict[bytes, None]] = {}  # by how many attempts each of them has
+        self.count = 0
+        self._answered: OrderedDict[TcpConnection, None] = OrderedDict()
+        self._waiting: OrderedDict[TcpConnection, None] = OrderedDict()
+        self._strange: OrderedDict[TcpConnection, None] = OrderedDict()  # those to where nobody was connected
+        self._known: OrderedDict[Destination, None] = OrderedDict()  # least recently connected to first
+        self._by_destination: dict[Destination, OrderedDict[TcpConnection, None]] = {}
+        self._ranks: dict[int, dict[Destination, None]] = {}  # by how many attempts each of them has
         self._most = 0
+        self._tokens = REPLACED_BURST
+        self._seen = 0.0
 
     def __len__(self) -> int:
-        return len(self._all)
+        return self.count
 
     def __iter__(self) -> Iterator[TcpConnection]:
-        return iter(self._all)
+        return chain(self._waiting, self._answered)
 
     def __contains__(self, connection: object) -> bool:
-        return connection in self._all
+        return connection in self._waiting or connection in self._answered
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their upstream."""
+        return len(self._waiting)
+
+    @property
+    def answered(self) -> int:
+        """How many wait for the guest's acknowledgement."""
+        return len(self._answered)
 
     def add(self, connection: TcpConnection) -> None:
-        destination = connection.key.remote_address
+        destination = _destination(connection)
         attempts = self._by_destination.setdefault(destination, OrderedDict())
-        self._all[connection] = attempts[connection] = None
+        self.count += 1
+        self._waiting[connection] = attempts[connection] = None
+        if destination not in self._known:
+            self._strange[connection] = None
         count = len(attempts)
         self._move(destination, count - 1, count)
         if count > self._most:
             self._most = count
 
+    def answer(self, connection: TcpConnection) -> None:
+        """Its SYN was answered, so its destination is there. One that does not wait is ignored."""
+        if connection not in self._waiting:
+            return
+        self._remove(connection)
+        self._answered[connection] = None
+        destination = _destination(connection)
+        self._known[destination] = None
+        self._known.move_to_end(destination)
+        if len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+
     def discard(self, connection: TcpConnection) -> None:
         """It is open, or gone. One that is not here is ignored."""
-        if connection not in self._all:
-            return
-        del self._all[connection]
-        destination = connection.key.remote_address
+        if connection in self._answered:
+            del self._answered[connection]
+            self.count -= 1
+        elif connection in self._waiting:
+            self._remove(connection)
+            self.count -= 1
+
+    def _remove(self, connection: TcpConnection) -> None:
+        del self._waiting[connection]
+        self._strange.pop(connection, None)
+        destination = _destination(connection)
         attempts = self._by_destination[destination]
         del attempts[connection]
         count = len(attempts)
@@ -67,7 +131,7 @@ class HalfOpen:
         if self._most not in self._ranks:
             self._most -= 1  # the one that left the highest rank is in the next, if it has any left
 
-    def _move(self, destination: bytes, old: int, new: int) -> None:
+    def _move(self, destination: Destination, old: int, new: int) -> None:
         if old:
             rank = self._ranks[old]
             del rank[destination]
@@ -76,8 +140,31 @@ class HalfOpen:
         if new:
             self._ranks.setdefault(new, {})[destination] = None
 
-    def who_gives_way(self) -> TcpConnection:
-        """The connection that a newcomer is to replace. StopIteration if there is none."""
+    def admits(self, address: bytes, port: int, now: float) -> bool:
+        """Whether a newcomer to this destination may replace one that waits."""
+        destination = (address, port)
+        if len(self._by_destination.get(destination, ())) >= SHARE:
+            return False
+        if destination in self._known:
+            return True
+        self._tokens = min(self._tokens + (now - self._seen) * REPLACED_PER_S, REPLACED_BURST)
+        self._seen = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def next_waiting(self) -> TcpConnection:
+        """Of those that wait, the one that a newcomer is to replace. StopIteration if there is none."""
         if self._most > SHARE:
             return next(iter(self._by_destination[next(iter(self._ranks[self._most]))]))
-        return next(iter(self._all))
+        return next(iter(self._strange or self._waiting))
+
+    def next_answered(self) -> TcpConnection:
+        """The oldest of those that were answered. StopIteration if there is none."""
+        return next(iter(self._answered))
+
+
+def _destination(connection: TcpConnection) -> Destination:
+    key = connection.key
+    return key.remote_address, key.remote_port

@@ -43,7 +43,7 @@ from torbox.netstack.wire.ip import Packet
 
 BATCH = 32  # packets read in a turn, so that neither side of the rings waits for long
 MAX_CONNECTIONS = 16_384  # about 2 KiB each when idle: 32 MiB; ten thousand are to be held
-MAX_HALF_OPEN = 2048  # SYNs that wait for an upstream, each with a socket there; see half_open.py
+MAX_HALF_OPEN = 2048  # SYNs that wait for an upstream, each with a socket there, and as many answered ones
 MAX_TIME_WAIT = 4096  # 4,000 connections closed by the upstream's side in a second
 MAX_SILENCED = 1024  # refusals by silence that are remembered, so that a repeated SYN is not a new attempt
 SILENCED_S = 130.0  # seconds: Linux repeats a SYN for 127
@@ -236,10 +236,14 @@ class Stack:
         if len(self.connections) >= self.config.max_connections:
             self.counters.drop("tcp: too many connections")
             return
-        if len(self.half_open) >= self.config.max_half_open:
-            self._give_way(self.half_open.who_gives_way())
         source_port = int.from_bytes(segment.ports[:2], "big")
         destination_port = int.from_bytes(segment.ports[2:], "big")
+        if self.half_open.waiting >= self.config.max_half_open:
+            is_own = packet.destination in self.config.own  # which are answered in this turn
+            if not (is_own or self.half_open.admits(packet.destination, destination_port, now)):
+                self.counters.drop("tcp: too many half-open connections")
+                return
+            self._give_way(self.half_open.next_waiting())
         key = FlowKey(packet.source, source_port, packet.destination, destination_port)
         connection = self._make(name, key)
         connection.passive_open(segment, now)
@@ -249,7 +253,7 @@ class Stack:
         self._owner.tcp_opened(connection)
 
     def _give_way(self, connection: TcpConnection) -> None:
-        """End an attempt to connect for another; its owner sees that when it is pumped in this turn."""
+        """End an attempt to connect for another; its owner sees that when it is pumped next."""
         self.counters.half_open_gave_way += 1
         self.half_open.discard(connection)
         connection.vanish()
@@ -346,17 +350,22 @@ class Stack:
             connection.output(now, emit)
             state = connection.state
             if state is State.ESTABLISHED:
-                if self.half_open:
+                if self.half_open.count:
                     self.half_open.discard(connection)
             elif state is State.CLOSED:
                 self._forget(connection)
                 continue
-            elif state is not State.SYN_RECEIVED:
+            elif state is State.SYN_RECEIVED:
+                if connection.sender.max != connection.sender.iss:
+                    self.half_open.answer(connection)
+            else:
                 self.half_open.discard(connection)
                 if state is State.TIME_WAIT:
                     self._time_wait[connection] = None
             self.timers.schedule(connection)
         self.dirty.clear()
+        while self.half_open.answered > self.config.max_half_open:
+            self._give_way(self.half_open.next_answered())
         while len(self._time_wait) > MAX_TIME_WAIT:
             oldest = next(iter(self._time_wait))
             oldest.end_time_wait()

@@ -23,6 +23,8 @@ MAX_NOTED = 256  # queries in one turn, which reads 32 packets or some more data
 MAX_QUERY = 4096  # bytes of a query; a real one has less than 512
 MAX_UNDER_WAY = 64  # queries of one connection; RFC 7766 §6.2.1.1 asks for pipelining
 SHARE = 64  # queries of all connections in one turn, a millisecond or two
+RING_MAX = 1 << 16  # bytes of each of a connection's rings: hundreds of questions are enough
+UNREAD_MAX = 1 << 15  # bytes of answers that a guest has not read; its next question waits until it does
 LINGER_S = 30.0  # seconds for answers that are still under way when the guest has finished
 
 
@@ -136,6 +138,8 @@ class DnsStream:
         self._reactor = reactor
         self._counters = counters
         self._queue = queue
+        for ring in (rx, tx):
+            ring.limit = min(ring.limit, RING_MAX)
         self._rx = rx
         self._tx = tx
         self._owner = owner
@@ -168,7 +172,7 @@ class DnsStream:
     def _is_whole(self) -> bool:
         """Whether a query is in `_buffer` that may be answered now; it is taken out of the ring for that."""
         rx = self._rx
-        while self._alive and self._under_way < MAX_UNDER_WAY:
+        while self._alive and self._under_way < MAX_UNDER_WAY and len(self._tx) <= UNREAD_MAX:
             wanted = 2
             if len(self._buffer) >= 2:
                 wanted += int.from_bytes(self._buffer[:2], "big")
@@ -203,7 +207,7 @@ class DnsStream:
         if not self._alive:
             return
         framed = len(message).to_bytes(2, "big") + message
-        if self._tx.free < len(framed):  # the guest asks and does not read: it has a megabyte unread
+        if self._tx.free < len(framed):  # the guest asks and does not read, and memory is short
             self._lose()
             return
         self._tx.write(framed)

@@ -471,6 +471,20 @@ def test_a_full_table_of_half_open_connections_keeps_nobody_out(version: int) ->
     assert [connection.key.guest_port for connection in book.stack.half_open] == [1002]
 
 
+def test_those_that_are_answered_wait_for_the_guest_beside_any_number_of_syns_but_within_a_bound() -> None:
+    book = Playbook(config=StackConfig(max_half_open=2))
+    for port in range(6):
+        book.guest.send_segment(REMOTES[4], (1000 + port, 80), 1, 0, 2, 64000)
+        book._turn()
+        if port < 3:
+            book.opened[-1].accept()
+            book._turn()
+    book._turn()
+    assert [it.key.guest_port for it in book.stack.half_open] == [1004, 1005, 1001, 1002]
+    assert book.stack.counters.half_open_gave_way == 2
+    assert list(book.stack.connections.values()) == [*book.opened[1:3], *book.opened[4:]]
+
+
 def test_who_gave_way_may_try_again_with_the_same_ports() -> None:
     book = Playbook(config=StackConfig(max_half_open=1))
     for port in (1000, 1001, 1000):

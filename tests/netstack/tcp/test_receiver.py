@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from tests.netstack.playbook import GUEST_ISS, established
+from torbox.netstack.ring import RING_INITIAL, Ring, RingPool
 from torbox.netstack.tcp.outoforder import MAX_PIECES, PIECE_COST
+from torbox.netstack.tcp.receiver import Receiver
 
 
 def test_small_text_is_acknowledged_after_a_delay() -> None:
@@ -196,3 +198,28 @@ def test_keepalives_of_the_guest_are_answered() -> None:
     established().play(
         ">> . 0:0 ack 1 win 64000\n<< . 1:1 ack 1\n+1\n>> . 0:1 ack 1 win 64000\n<< . 1:1 ack 1"
     )
+
+
+def test_a_newcomer_has_a_window_even_when_memory_is_short_and_segments_are_large() -> None:
+    pool = RingPool(limit=1 << 20)
+    pool.charge(pool.limit // 2 + 1)  # others hold so much that rings grow no more
+    it = Receiver(Ring(1 << 20, pool=pool), mss=65_480)
+    it.synchronise(0)
+    assert it.window_field() == RING_INITIAL
+    it.take(1, memoryview(bytes(RING_INITIAL)), False, 0.0)
+    assert it.window_field() == 0
+    it.buffer.consume(RING_INITIAL // 4)
+    assert not it.wants_update()
+    assert it.window_field() == 0  # not worth telling yet
+    it.buffer.consume(RING_INITIAL // 4)
+    assert it.wants_update()
+    assert it.window_field() == RING_INITIAL // 2
+
+
+def test_no_room_at_all_is_no_reason_to_speak() -> None:
+    pool = RingPool(limit=1 << 20)
+    pool.charge(pool.limit)
+    it = Receiver(Ring(1 << 20, pool=pool), mss=65_480)
+    it.synchronise(0)
+    assert it.window_field() == 0
+    assert not it.wants_update()

@@ -137,15 +137,25 @@ class Receiver:
         """How far the right edge may lie from RCV.NXT now: all the room, unless that is not worth telling."""
         free = self.buffer.free
         offered = distance(self.nxt, self.advertised)
-        if free - offered < min(self.buffer.limit // 2, self.mss):
+        if free - offered < min(self._room(free) // 2, self.mss):
             return max(offered, 0)
         self.told = (self.nxt + free) & MASK
         return free
 
     def wants_update(self) -> bool:
         """Whether so much was read since the guest was told of the room that it should be told again."""
-        growth = self.buffer.free - distance(self.nxt, self.told)
-        return not self.finished and growth >= min(self.buffer.limit // 2, max(self.mss, SUPER_PACKET))
+        free = self.buffer.free
+        growth = free - distance(self.nxt, self.told)
+        worth = min(self._room(free) // 2, max(self.mss, SUPER_PACKET))
+        return not self.finished and growth >= max(worth, 1)
+
+    def _room(self, free: int) -> int:
+        """RCV.BUFF, in bytes: what the ring may hold at present, which is little when memory is short.
+
+        Steps are measured by this and not by the ring's limit; otherwise 4 KiB, all that a newcomer gets
+        then, would never be worth telling, and its window stayed closed.
+        """
+        return free + len(self.buffer)
 
     def window_field(self) -> int:
         """The window for a segment that is sent now, as the header has it; it acknowledges all."""
