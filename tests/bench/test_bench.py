@@ -45,7 +45,7 @@ def test_the_load_generator_counts_what_arrives(tmp_path: Path) -> None:
             ("up", ports.sink, 2, 50),
             ("down", ports.source, 2, 50),
             ("requests", ports.ask, 3, 50),
-            ("ping", ports.ask, 20),
+            ("ping", ports.ask, 20, 1000, "H"),
         ):
             found = measure([load, words[0], "127.0.0.1", *map(str, words[1:])], None, timeout_s=20)
             assert all(value > 0 for name, value in found.values.items() if name != "broken"), found
@@ -56,7 +56,7 @@ def test_the_load_generator_counts_what_arrives(tmp_path: Path) -> None:
         assert found.values == {"answered": 30}
         assert found.rss > 0
     with pytest.raises(NotMeasured, match="connect"):
-        measure([load, "ping", "127.0.0.1", str(ports.ask), "1"], None, timeout_s=20)
+        measure([load, "ping", "127.0.0.1", str(ports.ask), "1", "9", "K"], None, timeout_s=20)
     with pytest.raises(NotMeasured, match="sh: "):
         measure(["sh", "-c", "no-such-program-here"], None, timeout_s=20)
 
