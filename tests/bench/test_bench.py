@@ -100,3 +100,11 @@ def test_the_report_says_what_was_not_measured_and_why() -> None:
     out = io.StringIO()
     report.show(Console(file=out, width=150), results)
     assert "pasta: it is not installed" in out.getvalue()
+
+
+def test_what_was_written_by_hand_stays(tmp_path: Path) -> None:
+    document = tmp_path / "benchmark.md"
+    document.write_text(f"old\n\n{report.BY_HAND}\n\n## Limits\n")
+    report.write(document, "new\n")
+    report.write(document, "newer\n")
+    assert document.read_text() == f"newer\n\n{report.BY_HAND}\n\n## Limits\n"
