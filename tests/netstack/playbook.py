@@ -7,6 +7,9 @@
     +0.2                                        that many seconds pass
     == ESTABLISHED                              the connection's state
 
+Options: mss, wscale, sackok; `ts VAL ECR`, ours in milliseconds since the playbook began, the guest's as they
+are; `sack 1001-2001 3001-4001`, in the numbers of the side that is told.
+
 Flags: S SYN, F FIN, R RST, P PSH, U URG, `.` ACK. Numbers are relative to each side's first; `seq:end` are
 those of the data, FIN and SYN not counted. What is not written after `<<` (win, options) is not compared.
 Data is a pattern of the position it is sent at, so what arrives can be checked. All output must be foretold.
@@ -45,7 +48,10 @@ def pattern(start: int, size: int) -> bytes:
 
 
 class Playbook:
-    """`!!` verbs: accept, write N, read N, close, abort, refuse WHY, connect."""
+    """`!!` verbs: accept, write N, read N, close, let-go, abort, keep-alive IDLE, refuse WHY, connect.
+
+    `keep-alive` asks every ten seconds, three times.
+    """
 
     def __init__(
         self,
@@ -65,6 +71,7 @@ class Playbook:
         self.opened: list[TcpConnection] = []
         self.written = self.read = 0
         self.guest_iss, self.our_iss = GUEST_ISS, OUR_ISS
+        self.clock = (int(self.now) * 1000 + OUR_ISS) & MASK  # what our timestamps begin with
         self.stack = Stack(
             self.device,
             self,
@@ -152,6 +159,12 @@ class Playbook:
         elif verb == "close":
             assert connection is not None
             connection.close()
+        elif verb == "let-go":
+            assert connection is not None
+            connection.let_go()
+        elif verb == "keep-alive":
+            assert connection is not None
+            connection.keep_alive(float(argument), 10.0, 3)
         elif verb == "abort":
             assert connection is not None
             connection.abort()
@@ -170,11 +183,7 @@ class Playbook:
         ack = (self.our_iss + int(match["ack"] or 0)) & MASK if match["ack"] else 0
         options = b""
         if match["options"]:
-            named: dict[str, int] = {}
-            for option in match["options"].split(","):
-                name, value = option.split()
-                named[name] = int(value)
-            options = tcp_options.emit(named.get("mss", 1460), named.get("wscale", -1))
+            options = self._options(match["options"], syn="S" in match["flags"])
         self.guest.send_segment(
             REMOTES[self.version],
             PORTS,
@@ -222,10 +231,47 @@ class Playbook:
             text += f" ack {self._relative(segment.ack, self.guest_iss)}"
         text += f" win {segment.window}"
         if segment.options:
-            found = tcp_options.parse(segment.options)
-            text += f" <mss {found.mss}"
-            text += f",wscale {found.window_scale}>" if found.window_scale >= 0 else ">"
+            text += f" <{self._describe_options(segment)}>"
         return text
+
+    def _options(self, text: str, *, syn: bool) -> bytes:
+        named = {name: values for name, *values in (option.split() for option in text.split(","))}
+        timestamps = b""
+        if "ts" in named:
+            value, echo = (int(number) for number in named["ts"])
+            word = tcp_options.TIMESTAMPS_WORD
+            timestamps = tcp_options.TIMESTAMPS.pack(word, value, (self.clock + echo) & MASK)
+        if syn:
+            mss, scale = (
+                int(named.get(name, [default])[0]) for name, default in (("mss", 1460), ("wscale", -1))
+            )
+            return tcp_options.emit(mss, scale, sack="sackok" in named, timestamps=timestamps)
+        blocks = []
+        for block in named.get("sack", ()):
+            pair = re.fullmatch(r"(-?\d+)-(-?\d+)", block)
+            assert pair, "not a block"
+            blocks.append(((self.our_iss + int(pair[1])) & MASK, (self.our_iss + int(pair[2])) & MASK))
+        return timestamps + tcp_options.emit_sack(blocks)
+
+    def _describe_options(self, segment: tcp.Segment) -> str:
+        parts = []
+        if segment.flags & tcp.SYN:
+            found = tcp_options.parse(segment.options)
+            parts.append(f"mss {found.mss}")
+            if found.window_scale >= 0:
+                parts.append(f"wscale {found.window_scale}")
+            if found.sack:
+                parts.append("sackok")
+            value, echo = found.timestamp, found.echo
+            blocks: tcp_options.Blocks = ()
+        else:
+            value, echo, blocks = tcp_options.parse_segment(segment.options)
+        if value >= 0:
+            parts.append(f"ts {self._relative(value, self.clock)} {echo}")
+        if blocks:
+            pairs = [[self._relative(number, self.guest_iss) for number in block] for block in blocks]
+            parts.append("sack " + " ".join(f"{start}-{end}" for start, end in pairs))
+        return ",".join(parts)
 
     @staticmethod
     def _relative(number: int, first: int) -> int:
@@ -237,14 +283,31 @@ class Playbook:
             raise AssertionError(f"sent, but not foretold: {self._describe(*received)}")
 
 
-def established(**options: Any) -> Playbook:
-    """A connection after its handshake: the guest's window is 64,000 bytes, its MSS 1,000."""
+def established(*, offer: str = "", **options: Any) -> Playbook:
+    """A connection after its handshake: the guest's window is 64,000 bytes, its MSS 1,000.
+
+    `offer`: "sackok" for a guest that hears of text out of order; see `stamped` for one with timestamps.
+    """
+    offered = f"mss 1000,{offer}" if offer else "mss 1000"
     return Playbook(**options).play(
-        """
-        >> S 0:0 win 64000 <mss 1000>
+        f"""
+        >> S 0:0 win 64000 <{offered}>
         !! accept
         << S. 0:0 ack 1
         >> . 1:1 ack 1 win 64000
+        == ESTABLISHED
+        """
+    )
+
+
+def stamped(**options: Any) -> Playbook:
+    """A connection with timestamps, the guest's last is 100; its MSS of 1,012 leaves 1,000 for text."""
+    return Playbook(**options).play(
+        """
+        >> S 0:0 win 64000 <mss 1012,sackok,ts 100 0>
+        !! accept
+        << S. 0:0 ack 1 win 65535 <mss 1460,sackok,ts 0 100>
+        >> . 1:1 ack 1 win 64000 <ts 100 0>
         == ESTABLISHED
         """
     )

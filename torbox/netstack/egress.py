@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torbox.netstack.counters import Counters
 from torbox.netstack.device import Device
 from torbox.netstack.wire import ip, ipv4, ipv6, tcp, udp, vnet
+
+IPV4_FIRST = 0x45  # an IPv4 header without options begins so
 
 # The kernel finishes the TCP checksum; the packet is not to be cut.
 WHOLE_V4 = vnet.emit(flags=vnet.NEEDS_CSUM, csum_start=20, csum_offset=tcp.CHECKSUM_OFFSET)
@@ -32,21 +36,12 @@ class Egress:
         """A whole packet with nothing left to do."""
         self._write([vnet.NONE, packet], len(packet))
 
-    def segment(
-        self,
-        template: tcp.HeaderTemplate,
-        mss: int,
-        seq: int,
-        ack: int,
-        flags: int,
-        window: int,
-        options: bytes,
-        views: list[memoryview],
-        size: int,
-    ) -> None:
-        """A TCP segment with `size` bytes in `views`; a super-packet when that is more than `mss`."""
-        headers = template.headers(seq, ack, flags, window, options, size)
-        v4 = template.ip_base != 0
+    def segment(self, headers: bytes, views: Sequence[memoryview], size: int, mss: int) -> None:
+        """A TCP segment with `size` bytes in `views`; a super-packet when that is more than `mss`.
+
+        `headers` are those of IP and TCP, from a HeaderTemplate: options included, the checksum partial.
+        """
+        v4 = headers[0] == IPV4_FIRST
         if size > mss:
             before = vnet.HEADER.pack(
                 vnet.NEEDS_CSUM,
@@ -60,7 +55,7 @@ class Egress:
             before = WHOLE_V4 if v4 else WHOLE_V6
         else:
             before = vnet.NONE
-            headers = tcp.complete_checksum(headers, template.ip_size, views)
+            headers = tcp.complete_checksum(headers, 20 if v4 else 40, views)
         self._write([before, headers, *views], len(headers) + size)
 
     def datagram(

@@ -34,7 +34,7 @@ from torbox.netstack.reassembly import Reassembly
 from torbox.netstack.ring import POOL, RING_LIMIT, RingPool
 from torbox.netstack.tcp.connection import TcpConnection
 from torbox.netstack.tcp.path_mtu import packet_too_big
-from torbox.netstack.tcp.sequence import MASK, before
+from torbox.netstack.tcp.sequence import MASK
 from torbox.netstack.tcp.state import State
 from torbox.netstack.timers import Timers
 from torbox.netstack.udp import Udp
@@ -94,6 +94,7 @@ class Stack:
         self._owner = owner
         self._random_bytes = random_bytes
         self._pool = pool
+        self._clock_offset = int.from_bytes(random_bytes(4), "big")  # of the timestamps of all connections
         self._broadcasts = frozenset(config.broadcasts)
         self._egress = Egress(device, self.counters)
         self._icmp = Icmp(self._egress, self.counters, config.own, echo_any=config.echo_any, now=now)
@@ -222,9 +223,12 @@ class Stack:
         """Whether a segment comes after the life of the connection that its addresses and ports name."""
         if connection.state is State.CLOSED:
             return True
-        if connection.state is not State.TIME_WAIT or segment.flags & (tcp.SYN | tcp.ACK) != tcp.SYN:
+        flags = segment.flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)
+        if flags != tcp.SYN or not connection.is_superseded_by(segment):
             return False
-        return not before(segment.seq, connection.receiver.nxt)  # RFC 9293 §3.10.7.4: a new incarnation
+        if connection.state is State.SYN_RECEIVED:
+            connection.vanish()  # so that its owner lets go of what it has for it
+        return True
 
     def _open(self, name: bytes, packet: Packet, segment: tcp.Segment, now: float) -> None:
         silenced = self._silenced.get(name)
@@ -267,12 +271,9 @@ class Stack:
             max_payload=MAX_SEGMENT[version] if self.device.gso else 0,
             iss=int.from_bytes(self._random_bytes(4), "big"),
             mark=self.mark,
+            clock_offset=self._clock_offset,
             ring_limit=self.config.ring_limit,
             pool=self._pool,
-        )
-        connection.path = tcp.HeaderTemplate(
-            key.remote_address + key.guest_address,
-            key.remote_port.to_bytes(2, "big") + key.guest_port.to_bytes(2, "big"),
         )
         self.connections[name] = connection
         return connection
@@ -345,7 +346,7 @@ class Stack:
     def flush(self, now: float) -> None:
         """Send what there is to send; forget the connections that are CLOSED."""
         self._now = now
-        emit = self._emit
+        emit = self._egress.segment
         for connection in self.dirty:
             connection.output(now, emit)
             state = connection.state
@@ -371,21 +372,6 @@ class Stack:
             oldest.end_time_wait()
             self._forget(oldest)
             self.counters.time_wait_cut += 1
-
-    def _emit(
-        self,
-        connection: TcpConnection,
-        seq: int,
-        ack: int,
-        flags: int,
-        window: int,
-        options: bytes,
-        views: list[memoryview],
-        size: int,
-    ) -> None:
-        self._egress.segment(
-            connection.path, connection.sender.mss, seq, ack, flags, window, options, views, size
-        )
 
     def _forget(self, connection: TcpConnection) -> None:
         name = _name(connection.key)

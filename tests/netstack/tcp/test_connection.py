@@ -46,10 +46,10 @@ def test_a_scaled_window_is_taken_at_its_scale() -> None:
         >> S 0:0 win 64000 <mss 1000,wscale 2>
         !! accept
         << S. 0:0 ack 1
-        >> . 1:1 ack 1 win 300
+        >> . 1:1 ack 1 win 500
         !! write 3000
         << . 1:1001 ack 1
-        << . 1001:1201 ack 1          # 300 << 2 bytes in all
+        << . 1001:2001 ack 1          # 500 << 2 bytes in all
         """
     )
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.netstack.playbook import OUR_ISS, Playbook
+from tests.netstack.playbook import OUR_ISS, Playbook, stamped
 from torbox.netstack.tcp.path_mtu import packet_too_big
 
 
@@ -31,3 +31,13 @@ def test_what_was_too_large_is_sent_again_in_smaller_packets_and_the_rest_follow
         << . 1461:2921 ack 1
         """
     )
+
+
+def test_timestamps_take_their_room_from_the_smaller_packets_too() -> None:
+    book = stamped().play("!! write 1000\n<< P. 1:1001 ack 1")
+    assert book.connection is not None
+    assert packet_too_big(book.connection, 600, OUR_ISS + 1 & 0xFFFFFFFF)
+    assert book.connection.sender.mss == 600 - 40 - 12
+    assert book.connection.super_size % (600 - 40 - 12) == 0
+    book.stack.mark(book.connection)
+    book.play("<< P. 1:1001 ack 1")

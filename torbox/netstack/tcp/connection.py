@@ -8,32 +8,36 @@ How it works. Three calls drive it, and none calls out again:
     output(now, emit)            everything that may be sent now, once per loop turn
 
 so a burst of segments is answered once, and what the upstream put into `snd_buf` in the same turn
-carries the acknowledgement. `accept`, `close` and `abort` belong to the upstream's side; they change state
-and mark the connection for the next flush.
+carries the acknowledgement. The third is in endpoint.py. `accept`, `close` and `abort` belong to the
+upstream's side; they change state and mark the connection for the next flush.
 
 Honest connect: a SYN opens the connection in SYN-RECEIVED but is held, unanswered, until `accept`. So a
 refused upstream is a refused connection in the guest, and one that hangs looks like a host that hangs.
 A guest that gives up says nothing, but repeats its SYN no more: it is forgotten when the next is overdue.
 
-Urgent data is data (RFC 6093); a SYN's text is not kept, the guest sends it again. Simultaneous open,
-TIME-WAIT and active open are here; SACK and timestamps are not. TIME-WAIT is short because the
-link is a queue in this machine's memory: nothing can wander on it for minutes.
+A SYN with another number is another attempt, by a guest that has forgotten the first: see `is_superseded_by`.
+
+Urgent data is data (RFC 6093); a SYN's text is not kept, the guest sends it again. SACK and timestamps are
+used when both ends offer them. TIME-WAIT is short because the link is a queue in this machine's memory:
+nothing can wander on it for minutes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from torbox.netstack.flow import FlowKey
-from torbox.netstack.ring import POOL, RING_LIMIT, Ring, RingPool
+from torbox.netstack.ring import POOL, RING_LIMIT, RingPool
 from torbox.netstack.tcp import options as tcp_options
-from torbox.netstack.tcp.receiver import MAX_WINDOW_FIELD, Receiver
-from torbox.netstack.tcp.sender import MAX_HANDSHAKE_RETRANSMITS, MAX_RETRANSMITS, MIN_MSS, Sender
-from torbox.netstack.tcp.sequence import MASK, after, distance
+from torbox.netstack.tcp.endpoint import HANDSHAKE, Endpoint
+from torbox.netstack.tcp.keepalive import Keepalive
+from torbox.netstack.tcp.options import Blocks
+from torbox.netstack.tcp.receiver import MAX_WINDOW_FIELD
+from torbox.netstack.tcp.sender import MAX_HANDSHAKE_RETRANSMITS, MAX_RETRANSMITS, MIN_MSS
+from torbox.netstack.tcp.sequence import MASK, after, before, distance
 from torbox.netstack.tcp.state import State
-from torbox.netstack.wire.tcp import ACK, FIN, PSH, RST, SYN, Segment
+from torbox.netstack.wire.tcp import ACK, FIN, RST, SYN, Segment
 
 TIME_WAIT_S = 1.0  # seconds; §3.4.2 says 2 MSL, four minutes on the Internet of 1981
 HELD_LIMIT_S = 180.0  # seconds a SYN may wait for its upstream; Linux gives up after 131
@@ -41,45 +45,20 @@ SYN_AGAIN_S = 1.0  # seconds to the first repetition of a SYN, RFC 6298 §2.1
 SYN_GRACE_S = 1.0  # seconds it may come late: it waits in a queue while the worker is busy
 DEFAULT_MSS = {4: 536, 6: 1220}  # bytes, when the guest names none: §3.7.1
 
-Emit = Callable[["TcpConnection", int, int, int, int, bytes, "list[memoryview]", int], None]
-"""emit(connection, seq, ack, flags, window field, options, views of the data, its size in bytes)"""
-
 SYNCHRONISED_TEXT = (State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2)
 FINISHED = (State.CLOSING, State.LAST_ACK, State.TIME_WAIT)  # both have said all: a reset breaks nothing
-SENDING = (State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK)
 
 
-class TcpConnection:
-    """`key` names the two ends; `owner` and `path` are slots for those who use and who emit.
+class TcpConnection(Endpoint):
+    """`key` names the two ends; `path` has what all our segments begin with; `owner` is a slot for the user.
 
     `rcv_buf` holds what the guest sent, in order; `snd_buf` what it has not acknowledged yet.
     `guest_finished`: the guest's FIN arrived, so `rcv_buf` holds its last bytes. `was_reset`: the connection
     is CLOSED because of a reset or because the guest stopped answering; after an orderly end `rcv_buf` may
-    still hold bytes for the upstream. `deadline`: when `timeout` wants to be called.
+    still hold bytes for the upstream. `deadline`: when `timeout` wants to be called, set by `output`.
     """
 
-    __slots__ = (
-        "_accepted",
-        "_linger_at",
-        "_mark",
-        "_opened_at",
-        "_reset_seq",
-        "deadline",
-        "key",
-        "max_payload",
-        "our_mss",
-        "owner",
-        "path",
-        "rcv_buf",
-        "receiver",
-        "scaling",
-        "scheduled",
-        "sender",
-        "snd_buf",
-        "state",
-        "super_size",
-        "was_reset",
-    )
+    __slots__ = ("_mark", "_opened_at")
 
     def __init__(
         self,
@@ -89,29 +68,25 @@ class TcpConnection:
         max_payload: int,
         iss: int,
         mark: Callable[[TcpConnection], None],
+        clock_offset: int = 0,
         ring_limit: int = RING_LIMIT,
         pool: RingPool = POOL,
     ) -> None:
-        """`mss`: the largest segment the device carries; `max_payload`: the largest it cuts, or 0."""
-        self.key = key
-        self.state = State.CLOSED
-        self.owner: Any = None
-        self.path: Any = None
-        self.scheduled: Any = None  # the timer queue's
-        self.rcv_buf = Ring(ring_limit, pool=pool)
-        self.snd_buf = Ring(ring_limit, pool=pool)
-        self.our_mss = mss
-        self.max_payload = self.super_size = max_payload
-        self.receiver = Receiver(self.rcv_buf, mss)
-        self.sender = Sender(self.snd_buf, mss, iss)
-        self.scaling = True  # window scale is offered, or was by the guest
-        self.was_reset = False
-        self.deadline = math.inf
-        self._accepted = False
-        self._linger_at = math.inf
-        self._opened_at = math.inf
+        """`mss`: the largest segment the device carries; `max_payload`: the largest it cuts, or 0.
+
+        `clock_offset`: where our timestamps begin, in milliseconds; the same for all of a stack.
+        """
+        super().__init__(
+            key,
+            mss=mss,
+            max_payload=max_payload,
+            iss=iss,
+            clock_offset=clock_offset,
+            ring_limit=ring_limit,
+            pool=pool,
+        )
         self._mark = mark
-        self._reset_seq = -1  # the sequence number of a reset that is due
+        self._opened_at = math.inf  # the guest's first SYN; none, if it was us who opened
 
     @property
     def guest_finished(self) -> bool:
@@ -124,7 +99,7 @@ class TcpConnection:
         self.state = State.SYN_RECEIVED
         self._opened_at = now
         self._hold(now)
-        self._take_syn(segment)
+        self._take_syn(segment, now)
         self.deadline = self._linger_at
 
     def _hold(self, now: float) -> None:
@@ -165,6 +140,24 @@ class TcpConnection:
         self.sender.probe_now = True
         self._mark(self)
 
+    def keep_alive(self, idle_s: float, interval_s: float, count: int) -> None:
+        """Ask a guest that was silent for `idle_s`, every `interval_s`; after `count` unanswered, abort.
+
+        RFC 9293 §3.8.4. Without this call nothing is asked. It may be repeated, with other values.
+        """
+        self.keepalive = Keepalive(idle_s, interval_s, count)
+        self._mark(self)
+
+    def let_go(self) -> None:
+        """Nobody will read `rcv_buf` any more, though the guest may have more to say. Implies `close`.
+
+        What comes from now on is answered with a reset, so that the guest knows (RFC 1122 §4.2.2.13); and if
+        nothing comes, not even its FIN, the connection is forgotten a minute after ours was acknowledged.
+        """
+        self._unread = True
+        self.close()
+        self._mark(self)
+
     def abort(self) -> None:
         """Reset the guest's end; what is in the rings is lost."""
         if self.state not in (State.CLOSED, State.TIME_WAIT, State.SYN_SENT):
@@ -191,33 +184,58 @@ class TcpConnection:
 
     # What arrives: RFC 9293 §3.10.7
 
+    def is_superseded_by(self, syn: Segment) -> bool:
+        """Whether a SYN (without ACK) begins a new connection in the place of this one.
+
+        In TIME-WAIT, RFC 6191 §2: its timestamp is later than the last, or its number, where timestamps say
+        nothing. In SYN-RECEIVED, RFC 9293 §3.10.7.4: it is no repetition: the guest has forgotten the first.
+        """
+        receiver = self.receiver
+        if self.state is State.TIME_WAIT:
+            if self.timestamps is not None:
+                value = tcp_options.parse(syn.options).timestamp
+                if value >= 0 and value != self.timestamps.recent:
+                    return after(value, self.timestamps.recent)
+            return not before(syn.seq, receiver.nxt)
+        if self.state is State.SYN_RECEIVED and self._opened_at != math.inf:
+            return (syn.seq + 1) & MASK != receiver.nxt
+        return False
+
     def segment_arrives(self, segment: Segment, now: float) -> None:
         state = self.state
         if state is State.CLOSED:
             return
+        if self.keepalive is not None:
+            self.keepalive.heard(now)
         if state is State.SYN_SENT:
             self._arrives_in_syn_sent(segment, now)
             return
-        receiver, sender = self.receiver, self.sender
+        receiver, sender, timestamps = self.receiver, self.sender, self.timestamps
         flags, seq, data = segment.flags, segment.seq, segment.data
-
-        # First, the sequence number
         size = len(data)
         if flags & (SYN | FIN):
             size += (flags & SYN) // SYN + (flags & FIN)
-        if not receiver.is_acceptable(seq, size):
-            if flags & RST:
+
+        # Before the first: PAWS, RFC 7323 §5.3
+        value = echo = -1
+        blocks: Blocks = ()
+        if segment.options:
+            value, echo, blocks = tcp_options.parse_segment(segment.options)
+        if timestamps is not None and not flags & RST:
+            if value < 0:
+                return  # §3.2: once negotiated, it is in every segment
+            if timestamps.is_old(value, now):
+                self._not_acceptable(segment, size, now)
                 return
-            if state is State.SYN_RECEIVED and flags & SYN and (seq + 1) & MASK == receiver.nxt:
-                sender.nxt = sender.una  # the guest repeats its SYN: so does our answer, if it may go out
-                if not self._accepted:
-                    self._hold(now)
-                self._arm()
-            elif size and not flags & SYN:
-                receiver.ack_now = True
-            else:
-                receiver.challenge(now)
+
+        # First, the sequence number
+        if not receiver.is_acceptable(seq, size):
+            if not flags & RST:
+                self._not_acceptable(segment, size, now)
             return
+        if timestamps is not None and value >= 0 and not after(seq, receiver.acknowledged):
+            timestamps.recent = value  # §4.3: of the segment that the last acknowledgement waited for
+            timestamps.recent_at = now
 
         # Second, RST: RFC 5961 §3
         if flags & RST:
@@ -246,16 +264,25 @@ class TcpConnection:
             receiver.challenge(now)  # RFC 5961 §5
             return
         if after(ack, sender.una):
-            sender.acknowledge(ack, now)
+            age_s = -1.0
+            if timestamps is not None and sender.undo is not None:
+                age_s = timestamps.age_s(echo, now)
+            sender.acknowledge(ack, now, age_s)
             sender.update_window(seq, ack, segment.window << sender.scale)
+            if blocks and self.sack:
+                sender.reported(blocks)
             if sender.fin_acknowledged:
                 state = self._fin_acknowledged(state, now)
                 if state is State.CLOSED:
                     return
         elif ack == sender.una:
             window = segment.window << sender.scale
-            if not size and window == sender.wnd and sender.max != ack:
-                sender.duplicate()
+            if sender.max != ack:
+                if blocks and self.sack:
+                    if sender.reported(blocks):
+                        sender.duplicate()
+                elif not size and window == sender.wnd:
+                    sender.duplicate()
             if sender.persist_at != math.inf:
                 sender.retries = 0  # whoever answers probes is alive
             sender.update_window(seq, ack, window)
@@ -263,12 +290,41 @@ class TcpConnection:
         # Sixth, URG: ignored. Seventh, the text; eighth, FIN
         if size:
             if state in SYNCHRONISED_TEXT:
+                if self._unread and data:
+                    self.abort()
+                    return
                 receiver.take(seq, data, bool(flags & FIN), now)
                 if receiver.finished:
                     self._guest_finished(state, now)
             else:
                 receiver.ack_now = True  # nothing can follow the guest's FIN
-        self._arm()
+
+    def _not_acceptable(self, segment: Segment, size: int, now: float) -> None:
+        """A segment of another time: answered with where we are, unless it is a repeated SYN."""
+        receiver, sender, flags = self.receiver, self.sender, segment.flags
+        if flags & SYN:
+            if self.state is not State.SYN_RECEIVED or (segment.seq + 1) & MASK != receiver.nxt:
+                receiver.challenge(now)
+                return
+            if flags & ACK:  # both ends opened at once: §3.5, figure 8
+                if segment.ack == sender.max and self._accepted:
+                    sender.acknowledge(segment.ack, now)
+                    self.state = State.FIN_WAIT_1 if sender.closing else State.ESTABLISHED
+                    receiver.ack_now = True
+                return
+            sender.nxt = sender.una  # the guest repeats its SYN: so does our answer, if it may go out
+            if not self._accepted:
+                self._hold(now)
+            if self.timestamps is not None:
+                self.timestamps.take(tcp_options.parse(segment.options).timestamp & MASK, now)
+        elif size:
+            receiver.ack_now = True
+            if segment.data and distance(segment.seq, receiver.nxt) >= size:
+                receiver.repeated = (segment.seq, (segment.seq + size) & MASK)  # RFC 2883 §4
+            if flags & FIN and self.state is State.TIME_WAIT:
+                self._wait(now)  # §3.10.7.4: our acknowledgement was lost, the wait begins anew
+        else:
+            receiver.challenge(now)
 
     def _arrives_in_syn_sent(self, segment: Segment, now: float) -> None:
         flags, sender = segment.flags, self.sender
@@ -282,23 +338,29 @@ class TcpConnection:
             return
         if not flags & SYN:
             return
-        self._take_syn(segment)
+        self._take_syn(segment, now)
         if flags & ACK:
-            sender.acknowledge(segment.ack, now)
+            age_s = -1.0
+            if self.timestamps is not None:
+                age_s = self.timestamps.age_s(tcp_options.parse(segment.options).echo, now)
+            sender.acknowledge(segment.ack, now, age_s)
             self.state = State.FIN_WAIT_1 if sender.closing else State.ESTABLISHED
             self.receiver.ack_now = True
         else:  # both ends at once: §3.5, figure 7
             self.state = State.SYN_RECEIVED
             sender.nxt = sender.una
-        self._arm()
 
-    def _take_syn(self, segment: Segment) -> None:
+    def _take_syn(self, segment: Segment, now: float) -> None:
         offered = tcp_options.parse(segment.options)
         receiver, sender = self.receiver, self.sender
         receiver.synchronise(segment.seq)
         version = 4 if len(self.key.guest_address) == 4 else 6
-        sender.mss = max(min(offered.mss or DEFAULT_MSS[version], self.our_mss), MIN_MSS)
-        self.super_size = max(self.max_payload - self.max_payload % sender.mss, sender.mss)
+        self.sack = self.sack and offered.sack
+        if offered.timestamp < 0:
+            self.timestamps = None
+        elif self.timestamps is not None:
+            self.timestamps.take(offered.timestamp, now)
+        self.limit_segments(max(min(offered.mss or DEFAULT_MSS[version], self.our_mss), MIN_MSS))
         if offered.window_scale >= 0:
             sender.scale = offered.window_scale
             receiver.scale = self._window_scale()
@@ -343,107 +405,17 @@ class TcpConnection:
         if self.state is State.CLOSED:
             return
         if now >= self._linger_at:
-            self._end(reset=self.state is not State.TIME_WAIT)
+            self._end(reset=self.state not in (State.TIME_WAIT, State.FIN_WAIT_2))
             return
+        keepalive = self.keepalive
+        if keepalive is not None and now >= keepalive.due_at and self.state not in HANDSHAKE:
+            busy = self.sender.max != self.sender.una or self.sender.persist_at != math.inf
+            self.sender.probe_now |= keepalive.is_due(now, busy=busy)
+            if keepalive.exhausted:
+                self.abort()
+                return
         if now >= self.receiver.ack_at:
             self.receiver.ack_now = True
-        handshake = self.state in (State.SYN_SENT, State.SYN_RECEIVED)
-        if not self.sender.timeout(now, MAX_HANDSHAKE_RETRANSMITS if handshake else MAX_RETRANSMITS):
+        limit = MAX_HANDSHAKE_RETRANSMITS if self.state in HANDSHAKE else MAX_RETRANSMITS
+        if not self.sender.timeout(now, limit):
             self.abort()
-        else:
-            self._arm()
-
-    def _arm(self) -> None:
-        sender = self.sender
-        self.deadline = min(sender.rto_at, sender.persist_at, self.receiver.ack_at, self._linger_at)
-
-    # What is sent
-
-    def output(self, now: float, emit: Emit) -> None:
-        """Everything that may be sent now, through `emit`; views it gets are valid in the call only."""
-        state, sender, receiver = self.state, self.sender, self.receiver
-        if self._reset_seq >= 0:
-            emit(self, self._reset_seq, receiver.nxt, RST | ACK, 0, b"", [], 0)
-            self._reset_seq = -1
-        if state is State.CLOSED:
-            return
-        if state in SENDING:
-            if sender.resend_now:
-                self._resend(now, emit)
-            if sender.buffer or sender.closing:
-                self._send(now, emit)
-            if sender.probe_now:
-                sender.probe_now = False
-                emit(self, (sender.una - 1) & MASK, receiver.nxt, ACK, receiver.window_field(), b"", [], 0)
-        elif state is State.SYN_RECEIVED or state is State.SYN_SENT:
-            self._send_syn(now, emit)
-        if receiver.ack_now or receiver.wants_update():
-            if state is not State.SYN_RECEIVED and state is not State.SYN_SENT:
-                # From SND.MAX even while SND.NXT has gone back: an acknowledgement with an old number is not
-                # acceptable, and two ends that both went back would reject each other's for ever.
-                emit(self, sender.max, receiver.nxt, ACK, receiver.window_field(), b"", [], 0)
-            else:
-                receiver.ack_now = False
-        self.rcv_buf.release()
-        self.snd_buf.release()
-        self._arm()
-
-    def _send_syn(self, now: float, emit: Emit) -> None:
-        sender, receiver = self.sender, self.receiver
-        if not self._accepted or sender.nxt != sender.una:
-            return
-        options = tcp_options.emit(self.our_mss, receiver.scale if self.scaling else -1)
-        flags = SYN if self.state is State.SYN_SENT else SYN | ACK
-        scale, receiver.scale = receiver.scale, 0  # a SYN's window is never scaled, RFC 7323 §2.2
-        window = receiver.window_field()
-        receiver.scale = scale
-        emit(self, sender.nxt, receiver.nxt if flags & ACK else 0, flags, window, options, [], 0)
-        sender.sent(1, now)
-
-    def _send(self, now: float, emit: Emit) -> None:
-        sender, receiver = self.sender, self.receiver
-        pending = sender.pending()
-        usable = sender.usable()
-        while pending > 0 and usable > 0:
-            size = min(pending, usable, self.super_size)
-            offset = distance(sender.una, sender.nxt)
-            flags = ACK
-            taken = size
-            if size == pending:
-                flags = ACK | PSH
-                if sender.closing and size < usable:
-                    flags = ACK | PSH | FIN
-                    taken += 1
-            views = sender.buffer.peek(offset, size)
-            emit(self, sender.nxt, receiver.nxt, flags, receiver.window_field(), b"", views, size)
-            sender.sent(taken, now)
-            pending -= taken
-            usable -= taken
-        if sender.closing and pending == 0 and usable > 0 and not sender.fin_acknowledged:
-            emit(self, sender.nxt, receiver.nxt, ACK | FIN, receiver.window_field(), b"", [], 0)
-            sender.sent(1, now)
-        elif sender.nxt == sender.una and sender.wnd == 0 and (pending > 0 or sender.fin_due()):
-            sender.persist(now)
-
-    def _resend(self, now: float, emit: Emit) -> None:
-        """The first super-packet in flight once more; SND.NXT stays where it is."""
-        sender, receiver = self.sender, self.receiver
-        sender.resend_now = False
-        in_flight = distance(sender.una, sender.max)
-        size = min(len(sender.buffer), in_flight, self.super_size)
-        fin = sender.closing and size == len(sender.buffer) and in_flight > size
-        if not size and not fin:
-            return
-        flags = ACK | PSH | FIN if fin else ACK | PSH
-        emit(
-            self,
-            sender.una,
-            receiver.nxt,
-            flags,
-            receiver.window_field(),
-            b"",
-            sender.buffer.peek(0, size),
-            size,
-        )
-        sender.resent += 1
-        sender.rto_at = now + sender.rtt.rto_s

@@ -29,9 +29,7 @@ def packet_too_big(connection: TcpConnection, mtu: int, seq: int) -> bool:
         mss = max(mtu, MIN_MTU_V4) - HEADERS_V4
     else:
         mss = max(mtu, MIN_MTU_V6) - HEADERS_V6
-    if mss >= sender.mss:
+    if not connection.limit_segments(mss):
         return False
-    sender.mss = mss
-    connection.super_size = max(connection.max_payload - connection.max_payload % mss, mss)
     sender.resend_now = True  # the first of what is in flight; the rest follows as after any other loss
     return True

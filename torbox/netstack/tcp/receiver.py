@@ -6,13 +6,18 @@
 
 The window is the room in the ring. It is announced in steps worth sending for (RFC 9293 §3.8.6.2.2), so
 that a slow reader does not make the guest send silly little segments.
+
+What came early is told, if the guest can hear it, as RFC 2018 says: the block that grew last comes first, and
+before it, once, what came twice (RFC 2883).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torbox.netstack.ring import Ring
+from torbox.netstack.tcp.options import MAX_SACK_BLOCKS
 from torbox.netstack.tcp.outoforder import OutOfOrder
 from torbox.netstack.tcp.sequence import MASK, distance
 
@@ -21,21 +26,26 @@ ACK_NOW_SIZE = 30_000  # bytes of one segment; a bulk sender's packet, whose nex
 CHALLENGE_INTERVAL_S = 0.05  # RFC 5961 §7 asks for a limit; below any peer's probe interval
 SUPER_PACKET = 65535  # bytes, the most one segment from the guest can hold
 MAX_WINDOW_FIELD = 65535  # the header has 16 bits
+MAX_DUPLICATES = 3  # acknowledgements in a row, RFC 5681 §3.2: no more is needed for a fast retransmit
 
 
 class Receiver:
     __slots__ = (
         "ack_at",
         "ack_now",
+        "acknowledged",
         "advertised",
+        "blocks",
         "buffer",
         "challenge_at",
+        "duplicates",
         "fin_seq",
         "finished",
         "mss",
         "nxt",
         "out_of_order",
         "pieces_refused",
+        "repeated",
         "scale",
         "told",
         "unacknowledged",
@@ -46,6 +56,7 @@ class Receiver:
         self.mss = mss  # largest segment the guest was told to send without offload, in bytes
         self.nxt = 0
         self.advertised = 0
+        self.acknowledged = 0  # Last.ACK.sent of RFC 7323
         self.told = 0  # RCV.NXT and all the room there was when the guest was last told of it
         self.scale = 0  # bits, as offered in our SYN
         self.ack_now = False
@@ -56,10 +67,13 @@ class Receiver:
         self.finished = False  # the FIN is in order: nothing more can come
         self.out_of_order: OutOfOrder | None = None
         self.pieces_refused = 0
+        self.duplicates = 0  # segments out of order since the last acknowledgement
+        self.blocks: Sequence[tuple[int, int]] = ()  # of what came early, the one that grew last first
+        self.repeated: tuple[int, int] | None = None  # came twice, and the guest was not told yet
 
     def synchronise(self, irs: int) -> None:
         """Begin after the guest's SYN."""
-        self.nxt = self.advertised = (irs + 1) & MASK
+        self.nxt = self.advertised = self.acknowledged = (irs + 1) & MASK
 
     def is_acceptable(self, seq: int, size: int) -> bool:
         """RFC 9293 §3.10.7.4, first check; `size` counts SYN and FIN.
@@ -85,12 +99,14 @@ class Receiver:
         if fin and self.fin_seq < 0 and start + size <= self.buffer.free:
             self.fin_seq = (seq + size) & MASK
         if start < 0:
+            self.repeated = (seq, (seq + min(-start, size)) & MASK) if size else None
             data = data[-start:]
             self.ack_now = True  # something was sent twice: the acknowledgement must have been lost
             start = 0
         if start > 0:
             self._keep(start, seq, data)
             self.ack_now = True  # RFC 5681 §4.2: a duplicate acknowledgement tells of the gap
+            self.duplicates += 1
         else:
             self._append(data, now)
         if self.fin_seq == self.nxt:
@@ -114,10 +130,13 @@ class Receiver:
                 taken = self.buffer.write(piece)
                 self.nxt = (self.nxt + taken) & MASK
                 if taken < len(piece):
+                    self.blocks = ()  # some of it is lost after all: RFC 2018 §8 allows it
                     break
             self.ack_now = True  # RFC 5681 §4.2: at once when a gap is filled
-            if not self.out_of_order:
-                self.out_of_order = None
+            if self.out_of_order:
+                self.blocks = [block for block in self.blocks if distance(self.nxt, block[0]) > 0]
+            else:
+                self.forget_out_of_order()
 
     def _keep(self, start: int, seq: int, data: memoryview) -> None:
         data = data[: self.buffer.free - start]
@@ -125,10 +144,36 @@ class Receiver:
             return
         if self.out_of_order is None:
             self.out_of_order = OutOfOrder(self.buffer.pool)
-        if not self.out_of_order.put(self.nxt, seq, data):
+        if self.out_of_order.put(self.nxt, seq, data):
+            self._report(seq, (seq + len(data)) & MASK)
+        else:
             self.pieces_refused += 1
 
+    def _report(self, start: int, end: int) -> None:
+        """Text from `start` to `end` was kept: with what it touches it is the block that grew last.
+
+        Of older blocks only a few are remembered, as in Linux: RFC 2018 §4 wants the first to be right, and
+        each to be told three times.
+        """
+        others = []
+        for left, right in self.blocks:
+            if distance(left, end) < 0 or distance(start, right) < 0:
+                others.append((left, right))
+                continue
+            if distance(left, start) >= 0 and distance(end, right) >= 0:
+                self.repeated = (start, end)
+            start = left if distance(left, start) > 0 else start
+            end = right if distance(end, right) > 0 else end
+        self.blocks = [(start, end), *others[: MAX_SACK_BLOCKS - 1]]
+
+    def sack(self, count: int) -> Sequence[tuple[int, int]]:
+        """Up to `count` blocks to be told with the next acknowledgement, a D-SACK first."""
+        if self.repeated is None:
+            return self.blocks[:count]
+        return [self.repeated, *self.blocks][:count]
+
     def forget_out_of_order(self) -> None:
+        self.blocks = ()
         if self.out_of_order is not None:
             self.out_of_order.clear()
             self.out_of_order = None
@@ -163,7 +208,8 @@ class Receiver:
         window = field << self.scale
         if window > distance(self.nxt, self.advertised):
             self.advertised = (self.nxt + window) & MASK
+        self.acknowledged = self.nxt
         self.ack_now = False
         self.ack_at = math.inf
-        self.unacknowledged = 0
+        self.unacknowledged = self.duplicates = 0
         return field

@@ -11,8 +11,15 @@ every byte from SND.UNA on; the FIN lies right behind its last byte once `closin
 
 Between this stack and the guest's kernel there is one queue in memory and no network. The congestion
 window therefore starts wide open and closes only when something was lost in fact; from then on it
-follows RFC 5681 with the recovery of RFC 6582. What is lost on a tun is lost as a whole super-packet, so
-a super-packet is what is sent again.
+follows RFC 5681. What is lost on a tun is lost as a whole super-packet, so a super-packet is what is
+sent again.
+
+Recovery begins when three acknowledgements say nothing new, or when what they report of later text amounts
+to that (RFC 6675).
+From a guest that reports nothing each partial acknowledgement tells of one hole, RFC 6582. With a scoreboard
+the holes are sent again up to `high_rxt`, as long as the pipe holds less than the congestion window; and
+after a time-out what was reported is stepped over. If an echoed timestamp then shows that nothing had been
+lost, the time-out is taken back (Eifel, RFC 3522, RFC 4015).
 """
 
 from __future__ import annotations
@@ -20,13 +27,17 @@ from __future__ import annotations
 import math
 
 from torbox.netstack.ring import Ring
+from torbox.netstack.tcp.options import Blocks
 from torbox.netstack.tcp.rtt import RttEstimator
+from torbox.netstack.tcp.scoreboard import Scoreboard
 from torbox.netstack.tcp.sequence import MASK, after, before, distance
 
 MIN_MSS = 64  # bytes; a guest that announces less would make a packet of every byte (Linux: 48)
 DUPLICATE_ACKS = 3  # RFC 5681 §3.2
 MAX_RETRANSMITS = 15  # RFC 9293 §3.8.3 R2: at least 100 s of trying; Linux tries 15 times
 MAX_HANDSHAKE_RETRANSMITS = 7  # 3 minutes for a SYN, likewise
+SILLY_SIZE = 4096  # bytes, see `is_silly`: where the cost of a packet no longer matters against its bytes
+CLOCK_GRAIN_S = 0.001  # of timestamps, in seconds
 CWND_OPEN = 1 << 30  # bytes; no limit, the largest window a peer can announce
 
 
@@ -37,6 +48,7 @@ class Sender:
         "cwnd",
         "duplicates",
         "fin_acknowledged",
+        "high_rxt",
         "iss",
         "max",
         "max_wnd",
@@ -46,17 +58,21 @@ class Sender:
         "probe_now",
         "recover",
         "recovering",
+        "rescued",
         "resend_now",
         "resent",
         "retries",
         "rto_at",
         "rtt",
         "scale",
+        "scoreboard",
         "ssthresh",
         "syn_acknowledged",
         "timed_at",
         "timed_seq",
         "una",
+        "undo",
+        "went_back_at",
         "wl1",
         "wl2",
         "wnd",
@@ -74,7 +90,13 @@ class Sender:
         self.cwnd = self.ssthresh = CWND_OPEN
         self.duplicates = 0
         self.recovering = False
-        self.resend_now = False  # send again from SND.UNA, without going back
+        self.resend_now = False  # send again what is lost, without going back
+        self.scoreboard: Scoreboard | None = None  # as soon as the guest reports text out of order
+        self.high_rxt = iss  # what is lost before this was sent again in this recovery
+        self.rescued = False  # the last text too, RFC 6675 §4 NextSeg rule 4
+        # Of the first of the time-outs in a row: when it was, and cwnd and ssthresh before.
+        self.undo: tuple[float, int, int] | None = None
+        self.went_back_at = 0.0  # the last of them
         self.probe_now = False
         self.rtt = RttEstimator()
         self.timed_seq = -1  # the acknowledgement that ends the measurement under way
@@ -85,8 +107,12 @@ class Sender:
 
     # What the guest's acknowledgements say
 
-    def acknowledge(self, ack: int, now: float) -> None:
-        """SND.UNA < `ack` <= SND.MAX: that much has arrived."""
+    def acknowledge(self, ack: int, now: float, age_s: float = -1.0) -> None:
+        """SND.UNA < `ack` <= SND.MAX: that much has arrived.
+
+        `age_s`: how long ago the segment left that it answers, if a timestamp tells it; asked for after a
+        time-out only, when `undo` is set.
+        """
         size = (ack - self.una) & MASK
         if not self.syn_acknowledged:
             self.syn_acknowledged = True
@@ -97,6 +123,8 @@ class Sender:
         if size:
             self.buffer.consume(size)
         self.una = ack
+        if self.undo is not None:
+            self._judge(now, age_s)
         if before(self.nxt, ack):
             self.nxt = ack
         self.retries = self.rtt.backoff = 0
@@ -105,6 +133,8 @@ class Sender:
             self.rtt.sample(now - self.timed_at)
             self.timed_seq = -1
         self.rto_at = now + self.rtt.rto_s if self.max != ack else math.inf
+        if self.scoreboard is not None:
+            self.scoreboard.acknowledge(ack)
         if not self.recovering:
             self.duplicates = 0
             if not before(ack, self.recover):
@@ -114,23 +144,60 @@ class Sender:
                 self.cwnd = min(self.cwnd + max(growth, 1), CWND_OPEN)
         elif before(ack, self.recover):  # a partial acknowledgement: the next hole is here, RFC 6582 §3.2
             self.resend_now = True
-            self.cwnd = max(self.cwnd - size, 0) + self.mss
+            if not self.scoreboard:
+                self.cwnd = max(self.cwnd - size, 0) + self.mss
         else:
             self.recovering = False
             self.duplicates = 0
             self.cwnd = self.ssthresh
 
+    def _judge(self, now: float, age_s: float) -> None:
+        """The first acknowledgement after a time-out. If it answers the original, the time-out was wrong."""
+        assert self.undo is not None
+        since, cwnd, ssthresh = self.undo
+        self.undo = None
+        if age_s > now - since + CLOCK_GRAIN_S:
+            self.cwnd, self.ssthresh = cwnd, ssthresh
+            self.nxt = self.max  # nothing more is sent again
+        elif 0 <= age_s <= now - self.went_back_at:
+            # What was sent twice is told apart by its timestamp, RFC 7323 §4.1. But not by an echo from
+            # before the last time-out: then an acknowledgement was lost, and it tells how long that took to
+            # mend. Such samples let the time-out grow to a minute at 30 % loss.
+            self.rtt.sample(age_s)
+
+    def reported(self, blocks: Blocks) -> bool:
+        """The guest holds `blocks` beyond SND.UNA: RFC 2018. True if that is news."""
+        if self.scoreboard is None:
+            self.scoreboard = Scoreboard(self.una)
+        news = self.scoreboard.report(self.una, self.max, blocks)
+        if news:
+            if self.recovering:
+                self.resend_now = True
+            elif before(self.una, self.scoreboard.lost_edge(self.una, self.mss)):
+                self._recover()
+        return news
+
     def duplicate(self) -> None:
         """An acknowledgement that says nothing new while something is in flight."""
         self.duplicates += 1
         if self.recovering:
-            self.cwnd = min(self.cwnd + self.mss, CWND_OPEN)
-        elif self.duplicates == DUPLICATE_ACKS and not before(self.una, self.recover):
-            self.recovering = self.resend_now = True
-            self.recover = self.max
-            self._halve()
-            self.cwnd = self.ssthresh + 3 * self.mss
-            self.timed_seq = -1
+            if not self.scoreboard:
+                self.cwnd = min(self.cwnd + self.mss, CWND_OPEN)
+        elif self.duplicates == DUPLICATE_ACKS:
+            self._recover()
+
+    def _recover(self) -> None:
+        if before(self.una, self.recover):
+            return  # of what went out before a time-out, RFC 6582 §3.2: it is sent again anyway
+        self.recovering = self.resend_now = True
+        self.recover = self.max
+        self.high_rxt = self.una
+        self.rescued = False
+        self._halve()
+        self.cwnd = self.ssthresh
+        if not self.scoreboard:
+            self.cwnd += DUPLICATE_ACKS * self.mss
+        self.timed_seq = -1
 
     def update_window(self, seq: int, ack: int, window: int) -> None:
         """RFC 9293 §3.10.7.4: only a segment that is not older than the last may set SND.WND."""
@@ -159,7 +226,63 @@ class Sender:
 
     def usable(self) -> int:
         """Bytes that the windows allow after SND.NXT."""
-        return min(self.wnd, self.cwnd) - distance(self.una, self.nxt)
+        in_flight = distance(self.una, self.nxt)
+        if not self.scoreboard:
+            return min(self.wnd, self.cwnd) - in_flight
+        return min(self.wnd - in_flight, self.cwnd - self._pipe(self.scoreboard))
+
+    def _pipe(self, board: Scoreboard) -> int:
+        """Bytes that are believed to be on their way, RFC 6675 §4."""
+        if not self.recovering:
+            return distance(self.una, self.nxt) - board.below(self.nxt)
+        edge = board.lost_edge(self.una, self.mss)
+        not_lost = distance(edge, self.max) - (board.total - board.below(edge))
+        if not before(self.una, self.high_rxt):
+            return not_lost
+        return not_lost + distance(self.una, self.high_rxt) - board.below(self.high_rxt)
+
+    def lost(self) -> tuple[int, int]:
+        """Where the next text lies that is lost and not sent again yet, and how much may go; size 0: none.
+
+        NextSeg() of RFC 6675 §4, rules 1, 3 and 4, and the first retransmission, which no pipe holds back.
+        """
+        board = self.scoreboard
+        if not board:
+            return self.una, 0
+        room = self.cwnd - self._pipe(board)
+        first = not after(self.una, self.high_rxt) and self.high_rxt == self.una and not board.holds(self.una)
+        if room < self.mss and not first:
+            return self.una, 0
+        begin = self.high_rxt if before(self.una, self.high_rxt) else self.una
+        seq, size = board.hole(begin, self.max)
+        if before(seq, board.lost_edge(self.una, self.mss)):
+            return seq, min(size, max(room, self.mss))
+        if self.pending() > 0:
+            return seq, 0  # rule 2, text that was never sent, comes before the rules that guess
+        if before(seq, board.highest):
+            return seq, min(size, max(room, self.mss))
+        if self.rescued or not size:
+            return seq, 0
+        self.rescued = True
+        return seq, min(size, max(room, self.mss))
+
+    def skip(self) -> int:
+        """Step over what the guest reported to hold at SND.NXT; returns how many bytes it lacks there."""
+        if not self.scoreboard:
+            return distance(self.nxt, self.max)
+        self.nxt, size = self.scoreboard.hole(self.nxt, self.max)
+        return size
+
+    def is_silly(self, usable: int) -> bool:
+        """Whether a window so small should grow first, RFC 9293 §3.8.6.2.1; asked when more than that waits.
+
+        That RFC waits for a whole segment or for half of the largest window, or for an override timer of 0.1
+        to 1 s. With the segments of 65,480 bytes that an MTU of 65520 allows, peers of ours waited so for
+        receivers with windows of 64 KiB (slirp4netns issue 284: 5 s each time). So what is silly is bounded
+        by what a packet costs; and it waits only while something is in flight, whose acknowledgement (or
+        time-out) comes and asks again. There is no timer because there is never a wait that needs one.
+        """
+        return self.nxt != self.una and usable < min(self.mss, self.max_wnd // 2, SILLY_SIZE)
 
     def fin_due(self) -> bool:
         """Whether the FIN lies at or after SND.NXT."""
@@ -200,6 +323,12 @@ class Sender:
             return self.retries <= limit
         if now >= self.rto_at:
             self.retries += 1
+            self.went_back_at = now
+            if self.retries == 1:
+                self.undo = (now, self.cwnd, self.ssthresh)
+            board = self.scoreboard
+            if board and board.holds(self.una):
+                board.clear()  # the guest took back what it had reported, as RFC 2018 §8 lets it
             self._halve()
             self.cwnd = self.mss
             self.nxt = self.una

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from struct import Struct, pack_into
 
-from torbox.netstack.wire import WireError, ipv4
+from torbox.netstack.wire import WireError, ipv4, ipv6
 from torbox.netstack.wire import ip as wire_ip
 from torbox.netstack.wire.checksum import complement, fold, ones_sum
-from torbox.netstack.wire.ip import HOP_LIMIT, Packet
+from torbox.netstack.wire.ip import Packet
 
 HEADER = Struct("!4sIIBBHHH")
 HEADER_SIZE = HEADER.size  # 20 bytes
@@ -28,8 +28,13 @@ PSH = 0x08
 ACK = 0x10
 URG = 0x20
 
-IPV4_TCP = Struct("!BBHHHBBH8s4sIIBBHHH")
-IPV6_TCP = Struct("!IHBB32s4sIIBBHHH")
+# Both headers at once: how to pack them, and what is the same in all of them before the length and behind
+# it. Then come two bytes, IPv4's checksum or the first of IPv6's addresses; the rest of addresses and ports;
+# and TCP from the sequence number on.
+_V4_BEGINS = ipv4.emit(bytes(8), wire_ip.TCP, 0)
+_V6_BEGINS = ipv6.emit(bytes(32), wire_ip.TCP, 0)
+IPV4_HEADERS = Struct("!2sH6sH12sIIBBHHH").pack, _V4_BEGINS[:2], _V4_BEGINS[4:10]
+IPV6_HEADERS = Struct("!4sH2sH34sIIBBHHH").pack, _V6_BEGINS[:4], _V6_BEGINS[6:8]
 
 
 class Segment:
@@ -76,64 +81,47 @@ class HeaderTemplate:
     `addresses` are source and destination, packed; `ports` likewise.
     """
 
-    __slots__ = ("addresses", "ip_base", "ports", "pseudo_base")
+    __slots__ = ("_pseudo_base", "_tail", "_v4", "_word")
 
     def __init__(self, addresses: bytes, ports: bytes) -> None:
-        self.addresses = addresses
-        self.ports = ports
-        self.pseudo_base = fold(ones_sum(addresses) + wire_ip.TCP)
-        self.ip_base = ipv4.header_base(addresses, wire_ip.TCP) if len(addresses) == 8 else 0
+        self._pseudo_base = fold(ones_sum(addresses) + wire_ip.TCP)
+        self._v4 = len(addresses) == 8
+        if self._v4:
+            self._word = ipv4.header_base(addresses, wire_ip.TCP)
+            self._tail = addresses + ports
+        else:
+            self._word = int.from_bytes(addresses[:2], "big")
+            self._tail = addresses[2:] + ports
 
     @property
     def ip_size(self) -> int:
-        return 20 if len(self.addresses) == 8 else 40
+        return ipv4.HEADER_SIZE if self._v4 else ipv6.HEADER_SIZE
 
     def headers(self, seq: int, ack: int, flags: int, window: int, options: bytes, size: int) -> bytes:
         """IP and TCP header of a segment with `size` bytes of data, the checksum still partial."""
-        segment_size = HEADER_SIZE + len(options) + size
-        data_offset = 0x50 + (len(options) << 2)
-        partial = self.pseudo_base + segment_size
-        partial = (partial & 0xFFFF) + (partial >> 16)
-        if self.ip_base:
-            total = segment_size + ipv4.HEADER_SIZE
-            checksum = self.ip_base + total
-            checksum = 0xFFFF ^ ((checksum & 0xFFFF) + (checksum >> 16))
-            return (
-                IPV4_TCP.pack(
-                    0x45,
-                    0,
-                    total,
-                    0,
-                    ipv4.DONT_FRAGMENT,
-                    HOP_LIMIT,
-                    wire_ip.TCP,
-                    checksum,
-                    self.addresses,
-                    self.ports,
-                    seq,
-                    ack,
-                    data_offset,
-                    flags,
-                    window,
-                    partial,
-                    0,
-                )
-                + options
-            )
+        length = HEADER_SIZE + len(options) + size
+        partial = self._pseudo_base + length
+        word = self._word
+        if self._v4:
+            length += ipv4.HEADER_SIZE
+            word += length
+            word = 0xFFFF ^ ((word & 0xFFFF) + (word >> 16))
+            pack, first, second = IPV4_HEADERS
+        else:
+            pack, first, second = IPV6_HEADERS
         return (
-            IPV6_TCP.pack(
-                6 << 28,
-                segment_size,
-                wire_ip.TCP,
-                HOP_LIMIT,
-                self.addresses,
-                self.ports,
+            pack(
+                first,
+                length,
+                second,
+                word,
+                self._tail,
                 seq,
                 ack,
-                data_offset,
+                0x50 + (len(options) << 2),
                 flags,
                 window,
-                partial,
+                (partial & 0xFFFF) + (partial >> 16),
                 0,
             )
             + options

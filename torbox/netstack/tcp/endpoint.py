@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a connection consists of, and what it says: everything that may be sent in each state.
+
+`output` runs once in a loop turn and decides in this order: a reset that is due, what was lost, what is new,
+a probe, and an acknowledgement if none of these carried it. A segment's fields are written in one place,
+`_say`, as finished headers: window, acknowledgement and timestamps are those of that moment.
+
+There is no Nagle algorithm (RFC 9293 §3.7.4): what the upstream read in one turn is one segment already, and
+whoever wrote little at a time meant it to go. Holding it back is what makes delayed acknowledgements cost
+40 ms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torbox.netstack.flow import FlowKey
+from torbox.netstack.ring import Ring, RingPool
+from torbox.netstack.tcp import options as tcp_options
+from torbox.netstack.tcp.keepalive import Keepalive
+from torbox.netstack.tcp.options import MAX_SACK_BLOCKS, TIMESTAMPS_SIZE
+from torbox.netstack.tcp.receiver import MAX_DUPLICATES, Receiver
+from torbox.netstack.tcp.sender import Sender
+from torbox.netstack.tcp.sequence import MASK, distance
+from torbox.netstack.tcp.state import State
+from torbox.netstack.tcp.timestamps import Timestamps
+from torbox.netstack.wire.tcp import ACK, FIN, PSH, RST, SYN, HeaderTemplate
+
+FIN_WAIT_2_S = 60.0  # seconds the guest may take to end its half when nobody reads it; Linux, tcp_fin_timeout
+
+Emit = Callable[[bytes, Sequence[memoryview], int, int], None]
+"""emit(IP and TCP header, views of the data, its size in bytes, the largest segment it may be sent in)"""
+
+SENDING = (State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK)
+HANDSHAKE = (State.SYN_SENT, State.SYN_RECEIVED)
+
+
+class Endpoint:
+    """The parts; `TcpConnection` is the whole. See there for what the names mean."""
+
+    __slots__ = (
+        "_accepted",
+        "_linger_at",
+        "_reset_seq",
+        "_unread",
+        "deadline",
+        "keepalive",
+        "key",
+        "max_payload",
+        "our_mss",
+        "owner",
+        "path",
+        "rcv_buf",
+        "receiver",
+        "sack",
+        "scaling",
+        "scheduled",
+        "sender",
+        "snd_buf",
+        "state",
+        "super_size",
+        "timestamps",
+        "was_reset",
+    )
+
+    def __init__(
+        self,
+        key: FlowKey,
+        *,
+        mss: int,
+        max_payload: int,
+        iss: int,
+        clock_offset: int,
+        ring_limit: int,
+        pool: RingPool,
+    ) -> None:
+        self.key = key
+        self.path = HeaderTemplate(
+            key.remote_address + key.guest_address,
+            key.remote_port.to_bytes(2, "big") + key.guest_port.to_bytes(2, "big"),
+        )
+        self.state = State.CLOSED
+        self.owner: Any = None
+        self.scheduled: Any = None  # the timer queue's
+        self.rcv_buf = Ring(ring_limit, pool=pool)
+        self.snd_buf = Ring(ring_limit, pool=pool)
+        self.our_mss = mss
+        self.max_payload = self.super_size = max_payload
+        self.receiver = Receiver(self.rcv_buf, mss)
+        self.sender = Sender(self.snd_buf, mss, iss)
+        self.scaling = True  # window scale is offered, or was by the guest
+        self.sack = True  # likewise
+        self.timestamps: Timestamps | None = Timestamps(clock_offset)  # likewise
+        self.keepalive: Keepalive | None = None
+        self.was_reset = False
+        self.deadline = math.inf
+        self._accepted = False
+        self._unread = False  # nobody takes anything out of `rcv_buf` any more
+        self._linger_at = math.inf
+        self._reset_seq = -1  # the sequence number of a reset that is due
+
+    def limit_segments(self, mss: int) -> bool:
+        """What the guest takes: `mss` bytes of text and options; true if that is less than before.
+
+        RFC 6691: the options that every segment has are at the expense of its text.
+        """
+        options = TIMESTAMPS_SIZE if self.timestamps is not None else 0
+        mss -= options
+        if mss >= self.sender.mss and self.sender.syn_acknowledged:
+            return False
+        room = self.max_payload - options
+        self.sender.mss = mss
+        self.super_size = max(room - room % mss, mss)
+        return True
+
+    def output(self, now: float, emit: Emit) -> None:
+        """Everything that may be sent now, through `emit`; views it gets are valid in the call only."""
+        state, sender, receiver = self.state, self.sender, self.receiver
+        if self._reset_seq >= 0:
+            self._send_reset(now, emit)
+        if state is State.CLOSED:
+            return
+        if state in SENDING:
+            if receiver.out_of_order and receiver.ack_now:
+                self._acknowledge(now, emit)  # RFC 5681 §2: one with text would not count as a duplicate
+            if sender.resend_now:
+                self._resend(now, emit)
+            if sender.buffer or sender.closing:
+                self._send(now, emit)
+        elif state in HANDSHAKE:
+            if self._accepted and sender.nxt == sender.una:
+                self._send_syn(now, emit)
+            receiver.ack_now = False
+        elif self._unread and state is State.FIN_WAIT_2 and self._linger_at == math.inf:
+            self._linger_at = now + FIN_WAIT_2_S
+        if sender.probe_now:
+            sender.probe_now = False
+            if state not in HANDSHAKE:
+                self._say(now, emit, (sender.una - 1) & MASK, ACK)
+        if receiver.ack_now or (receiver.wants_update() and state not in HANDSHAKE):
+            self._acknowledge(now, emit)
+        if self.keepalive is not None and self.keepalive.heard_at < 0:
+            self.keepalive.begin(now)
+        self.rcv_buf.release()
+        self.snd_buf.release()
+        self._arm()
+
+    def _arm(self) -> None:
+        sender = self.sender
+        self.deadline = min(sender.rto_at, sender.persist_at, self.receiver.ack_at, self._linger_at)
+        if self.keepalive is not None:
+            self.deadline = min(self.deadline, self.keepalive.due_at)
+
+    def _say(
+        self,
+        now: float,
+        emit: Emit,
+        seq: int,
+        flags: int,
+        views: Sequence[memoryview] = (),
+        size: int = 0,
+        sack: bytes = b"",
+    ) -> None:
+        """One segment, which acknowledges all that has come."""
+        receiver = self.receiver
+        window = receiver.window_field()
+        options = self.timestamps.option(now) + sack if self.timestamps is not None else sack
+        headers = self.path.headers(seq, receiver.nxt, flags, window, options, size)
+        emit(headers, views, size, self.sender.mss)
+
+    def _acknowledge(self, now: float, emit: Emit) -> None:
+        """From SND.MAX even while SND.NXT has gone back.
+
+        An acknowledgement with an old number is not acceptable, and two ends that both went back would
+        reject each other's for ever.
+        """
+        receiver = self.receiver
+        sack = b""
+        count = 1
+        if receiver.blocks or receiver.repeated is not None:
+            if self.sack:
+                room = MAX_SACK_BLOCKS if self.timestamps is None else MAX_SACK_BLOCKS - 1
+                sack = tcp_options.emit_sack(receiver.sack(room))
+            else:
+                count = min(max(receiver.duplicates, 1), MAX_DUPLICATES)  # all it can hear is how many
+            receiver.repeated = None
+        for _ in range(count):
+            self._say(now, emit, self.sender.max, ACK, sack=sack)
+
+    def _send_reset(self, now: float, emit: Emit) -> None:
+        seq, self._reset_seq = self._reset_seq, -1
+        if self.state is State.SYN_SENT:  # nothing is agreed upon yet
+            headers = self.path.headers(seq, 0, RST, 0, b"", 0)
+        else:
+            options = self.timestamps.option(now) if self.timestamps is not None else b""
+            headers = self.path.headers(seq, self.receiver.nxt, RST | ACK, 0, options, 0)
+        emit(headers, (), 0, self.sender.mss)
+
+    def _send_syn(self, now: float, emit: Emit) -> None:
+        sender, receiver = self.sender, self.receiver
+        options = tcp_options.emit(
+            self.our_mss,
+            receiver.scale if self.scaling else -1,
+            sack=self.sack,
+            timestamps=self.timestamps.option(now) if self.timestamps is not None else b"",
+        )
+        flags = SYN if self.state is State.SYN_SENT else SYN | ACK
+        scale, receiver.scale = receiver.scale, 0  # a SYN's window is never scaled, RFC 7323 §2.2
+        window = receiver.window_field()
+        receiver.scale = scale
+        ack = receiver.nxt if flags & ACK else 0
+        emit(self.path.headers(sender.nxt, ack, flags, window, options, 0), (), 0, sender.mss)
+        sender.sent(1, now)
+
+    def _send(self, now: float, emit: Emit) -> None:
+        sender = self.sender
+        pending = sender.pending()
+        usable = sender.usable()
+        while pending > 0 and usable > 0:
+            size = min(pending, usable, self.super_size)
+            if usable < pending and sender.is_silly(usable):
+                break
+            if sender.nxt != sender.max:
+                size = min(size, sender.skip())
+                pending = sender.pending()
+                if size <= 0 or pending <= 0:
+                    break
+            flags = ACK
+            taken = size
+            if size == pending:
+                flags = ACK | PSH
+                if sender.closing and size < usable:
+                    flags = ACK | PSH | FIN
+                    taken += 1
+            views = sender.buffer.peek(distance(sender.una, sender.nxt), size)
+            self._say(now, emit, sender.nxt, flags, views, size)
+            sender.sent(taken, now)
+            pending -= taken
+            usable -= taken
+        if sender.closing and pending == 0 and usable > 0 and not sender.fin_acknowledged:
+            self._say(now, emit, sender.nxt, ACK | FIN)
+            sender.sent(1, now)
+        elif sender.nxt == sender.una and sender.wnd == 0 and (pending > 0 or sender.fin_due()):
+            sender.persist(now)
+
+    def _resend(self, now: float, emit: Emit) -> None:
+        """What is lost; SND.NXT stays where it is."""
+        sender = self.sender
+        sender.resend_now = False
+        if not (sender.recovering and sender.scoreboard):
+            self._repeat(now, emit, sender.una, self.super_size)
+            return
+        while True:
+            seq, size = sender.lost()
+            if not size:
+                return
+            size = min(size, self.super_size)
+            self._repeat(now, emit, seq, size)
+            sender.high_rxt = (seq + size) & MASK
+
+    def _repeat(self, now: float, emit: Emit, seq: int, size: int) -> None:
+        """Up to `size` bytes from `seq` once more, as far as they are in flight; the FIN with the last."""
+        sender = self.sender
+        offset = distance(sender.una, seq)
+        in_flight = distance(sender.una, sender.max)
+        size = min(len(sender.buffer), in_flight, offset + size) - offset
+        fin = sender.closing and offset + size == len(sender.buffer) and in_flight > len(sender.buffer)
+        if size <= 0 and not fin:
+            return
+        flags = ACK | PSH | FIN if fin else ACK | PSH
+        self._say(now, emit, seq, flags, sender.buffer.peek(offset, size), size)
+        sender.resent += 1
+        sender.rto_at = now + sender.rtt.rto_s
