@@ -185,18 +185,26 @@ def test_a_guest_that_takes_back_what_it_reported_is_sent_everything() -> None:
     )
 
 
-def test_what_was_sent_again_in_vain_is_left_to_the_time_out() -> None:
+def test_what_was_sent_again_in_vain_is_sent_once_more_before_the_time_out() -> None:
     established(offer="sackok").play(
         """
+        !! write 1
+        << P. 1:2 ack 1
+        +0.01
+        >> . 1:1 ack 2 win 64000        # there and back in 10 ms: twice that, and 10 ms of grace
         !! write 30000
-        << P. 1:30001 ack 1
+        << P. 2:30002 ack 1
         !! write 20000
-        << P. 30001:50001 ack 1
-        >> . 1:1 ack 1 win 64000 <sack 30001-50001>
-        << P. 1:25001 ack 1
-        >> . 1:1 ack 1 win 64000 <sack 30001-50001>
-        +0.21
-        << . 1:1001 ack 1
+        << P. 30002:50002 ack 1
+        >> . 1:1 ack 2 win 64000 <sack 30002-50002>
+        << P. 2:25002 ack 1
+        +0.025
+        >> . 1:1 ack 2 win 64000 <sack 30002-50002>
+        +0.006
+        << P. 2:25002 ack 1
+        +0.19
+        +0.02
+        << . 2:1002 ack 1
         """
     )
 
