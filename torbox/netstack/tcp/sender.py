@@ -174,7 +174,7 @@ class Sender:
         if age_s > now - since + CLOCK_GRAIN_S:
             self.cwnd, self.ssthresh = cwnd, ssthresh
             self.nxt = self.max  # nothing more is sent again
-        elif 0 <= age_s <= now - self.went_back_at:
+        elif 0 <= age_s <= now - self.went_back_at + CLOCK_GRAIN_S:
             # What was sent twice is told apart by its timestamp, RFC 7323 §4.1. But not by an echo from
             # before the last time-out: then an acknowledgement was lost, and it tells how long that took to
             # mend. Such samples let the time-out grow to a minute at 30 % loss.
