@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 
 from tests.siege.honest import Told, requests
 from tests.siege.live import Live
+
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -25,12 +28,18 @@ class Report:
         return f"{self.name:18} during: {self.during}; after: {self.after}; {self.grown >> 20:+d} MiB"
 
 
+def die_with_parent() -> None:
+    """An attack lasts no longer than the test, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def besieged(attack: Callable[[], None], seconds: float) -> tuple[Told, Told]:
     """Runs inside: the honest program's fortune while the attack lasts, and after it."""
     ready, told = os.pipe()
     pid = os.fork()
     if not pid:
         try:
+            die_with_parent()
             os.write(told, b"x")
             attack()
         except BaseException:
