@@ -272,5 +272,4 @@ class Endpoint:
             return
         flags = ACK | PSH | FIN if fin else ACK | PSH
         self._say(now, emit, seq, flags, sender.buffer.peek(offset, size), size)
-        sender.resent += 1
-        sender.rto_at = now + sender.rtt.rto_s
+        sender.sent_again(now)
