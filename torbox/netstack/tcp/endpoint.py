@@ -225,9 +225,7 @@ class Endpoint:
             if sender.nxt != sender.max:
                 lacking = sender.skip()
                 pending = sender.pending()
-                size = min(
-                    size, lacking, pending
-                )  # what lacks last is the FIN, which is no byte of the buffer
+                size = min(size, lacking, pending)  # what lacks may include the FIN, which is no text
                 if size <= 0:
                     break
             flags = ACK
@@ -274,5 +272,4 @@ class Endpoint:
             return
         flags = ACK | PSH | FIN if fin else ACK | PSH
         self._say(now, emit, seq, flags, sender.buffer.peek(offset, size), size)
-        sender.resent += 1
-        sender.rto_at = now + sender.rtt.rto_s
+        sender.sent_again(now)
