@@ -7,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.netstack.playbook import Playbook, established, pattern
+from torbox.netstack.ring import Ring, RingPool
+from torbox.netstack.tcp.options import MAX_SACK_BLOCKS
+from torbox.netstack.tcp.receiver import Receiver
 from torbox.netstack.tcp.scoreboard import MAX_BLOCKS, Scoreboard
 from torbox.netstack.tcp.sequence import MASK
 from torbox.netstack.tcp.state import State
@@ -185,18 +188,26 @@ def test_a_guest_that_takes_back_what_it_reported_is_sent_everything() -> None:
     )
 
 
-def test_what_was_sent_again_in_vain_is_left_to_the_time_out() -> None:
+def test_what_was_sent_again_in_vain_is_sent_once_more_before_the_time_out() -> None:
     established(offer="sackok").play(
         """
+        !! write 1
+        << P. 1:2 ack 1
+        +0.01
+        >> . 1:1 ack 2 win 64000        # there and back in 10 ms: twice that, and 10 ms of grace
         !! write 30000
-        << P. 1:30001 ack 1
+        << P. 2:30002 ack 1
         !! write 20000
-        << P. 30001:50001 ack 1
-        >> . 1:1 ack 1 win 64000 <sack 30001-50001>
-        << P. 1:25001 ack 1
-        >> . 1:1 ack 1 win 64000 <sack 30001-50001>
-        +0.21
-        << . 1:1001 ack 1
+        << P. 30002:50002 ack 1
+        >> . 1:1 ack 2 win 64000 <sack 30002-50002>
+        << P. 2:25002 ack 1
+        +0.025
+        >> . 1:1 ack 2 win 64000 <sack 30002-50002>
+        +0.006
+        << P. 2:25002 ack 1
+        +0.19
+        +0.02
+        << . 2:1002 ack 1
         """
     )
 
@@ -226,6 +237,61 @@ def test_reports_from_a_guest_that_never_offered_them_are_ignored() -> None:
     )
     assert book.connection is not None
     assert book.connection.sender.scoreboard is None
+
+
+def test_not_even_beside_an_acknowledgement_of_something_new() -> None:
+    book = established(gso=False).play(
+        """
+        !! write 2500
+        << . 1:1001 ack 1
+        << . 1001:2001 ack 1
+        << P. 2001:2501 ack 1
+        >> . 1:1 ack 1001 win 64000 <sack 2001-2501>
+        """
+    )
+    assert book.connection is not None
+    assert book.connection.sender.scoreboard is None
+
+
+def test_duplicates_of_what_went_out_before_a_time_out_begin_no_recovery() -> None:
+    """RFC 6582 §3.2: it is all sent again anyway."""
+    established(gso=False).play(
+        """
+        !! write 4000
+        << . 1:1001 ack 1
+        << . 1001:2001 ack 1
+        << . 2001:3001 ack 1
+        << P. 3001:4001 ack 1
+        +0.21
+        << . 1:1001 ack 1
+        >> . 1:1 ack 1 win 64000
+        >> . 1:1 ack 1 win 64000
+        >> . 1:1 ack 1 win 64000
+        """
+    )
+
+
+def test_what_is_remembered_of_early_text_is_bounded() -> None:
+    book = established(offer="sackok")
+    book.play(
+        "".join(f">> . {at}:{at + 10} ack 1 win 64000\n" for at in range(11, 2011, 20)) + "<< . 1:1 ack 1"
+    )
+    assert book.connection is not None
+    assert len(book.connection.receiver.blocks) == MAX_SACK_BLOCKS
+
+
+def test_early_text_that_found_no_memory_in_the_end_is_reported_no_more() -> None:
+    pool = RingPool(limit=1 << 20)
+    it = Receiver(Ring(1 << 16, pool=pool), mss=1460)
+    it.synchronise(0)
+    it.take(1, memoryview(b"x"), False, 0.0)
+    it.take(3001, memoryview(bytes(3000)), False, 0.0)
+    it.take(8001, memoryview(bytes(100)), False, 0.0)
+    assert it.sack(4) == [(8001, 8101), (3001, 6001)]
+    pool.charge(pool.limit)
+    it.take(2, memoryview(bytes(2999)), False, 0.0)
+    assert 3001 < it.nxt < 6001
+    assert not it.sack(4)
 
 
 def test_a_lost_fin_behind_reported_text_is_sent_again_too() -> None:
@@ -325,3 +391,28 @@ def test_a_guest_that_cannot_hear_reports_is_told_three_times() -> None:
         << . 1:1 ack 1
         """
     )
+
+
+def test_a_repair_is_not_measured_as_a_round_trip() -> None:
+    """Text sent for the first time in a recovery is acknowledged only when the holes before it are filled."""
+    book = established(gso=False, offer="sackok").play(
+        """
+        !! write 1
+        << P. 1:2 ack 1
+        +0.01
+        >> . 1:1 ack 2 win 64000
+        !! write 4000
+        << . 2:1002 ack 1
+        << . 1002:2002 ack 1
+        << . 2002:3002 ack 1
+        << P. 3002:4002 ack 1
+        >> . 1:1 ack 2 win 64000 <sack 1002-4002>
+        << P. 2:1002 ack 1
+        !! write 1000
+        << P. 4002:5002 ack 1
+        """
+    )
+    assert book.connection is not None
+    assert book.connection.sender.timed_seq >= 0
+    book.play("+0.031\n<< P. 2:1002 ack 1")
+    assert book.connection.sender.timed_seq == -1

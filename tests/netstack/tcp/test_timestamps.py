@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tests.netstack.playbook import REMOTES, Playbook, stamped
+from torbox.netstack.tcp.rtt import RTO_MIN_S
 from torbox.netstack.tcp.timestamps import OUTDATED_S, Timestamps
 from torbox.netstack.wire import tcp
 
@@ -102,11 +103,12 @@ def test_a_super_packet_is_cut_where_the_options_leave_room() -> None:
 
 
 def test_a_super_packet_of_segments_of_64_kib_still_fits_a_length_field() -> None:
-    for version in (4, 6):
+    # 13,099 bytes of text five times are all that fits without options
+    for version, mss in ((4, 65535), (6, 65535), (4, 13_111)):
         book = Playbook(version, mtu=65535)
         book.play(
-            """
-            >> S 0:0 win 65535 <mss 65535,wscale 4,ts 1 0>
+            f"""
+            >> S 0:0 win 65535 <mss {mss},wscale 4,ts 1 0>
             !! accept
             << S. 0:0 ack 1
             >> . 1:1 ack 1 win 65535 <ts 1 0>
@@ -191,6 +193,7 @@ def test_a_time_out_that_was_too_early_is_taken_back() -> None:
         +1
         << . 1:1001 ack 1
         >> . 1:1 ack 1001 win 64000 <ts 200 0>
+        +0                              # nothing more is sent again
         >> . 1:1 ack 3001 win 64000 <ts 200 0>
         !! write 3000
         << . 3001:4001 ack 1
@@ -257,3 +260,36 @@ def test_options_in_another_order_are_understood() -> None:
     book._turn()
     assert book.connection is not None
     assert len(book.connection.rcv_buf) == 2
+
+
+def test_an_acknowledgement_that_was_lost_is_no_long_way() -> None:
+    """It echoes the first retransmission; what lies between is how long it took to ask again."""
+    book = stamped().play(
+        """
+        !! write 10
+        << P. 1:11 ack 1
+        +0.25
+        << P. 1:11 ack 1 win 65535 <ts 250 100>
+        +0.5
+        << P. 1:11 ack 1 win 65535 <ts 750 100>
+        +0.01
+        >> . 1:1 ack 11 win 64000 <ts 200 250>
+        """
+    )
+    assert book.connection is not None
+    assert book.connection.sender.rtt.rto_s == RTO_MIN_S
+
+
+def test_what_was_sent_twice_is_measured_by_its_timestamp() -> None:
+    book = stamped().play(
+        """
+        !! write 10
+        << P. 1:11 ack 1
+        +0.25
+        << P. 1:11 ack 1 win 65535 <ts 250 100>
+        +0.15
+        >> . 1:1 ack 11 win 64000 <ts 200 250>
+        """
+    )
+    assert book.connection is not None
+    assert book.connection.sender.rtt.srtt_s > 0.01

@@ -223,9 +223,10 @@ class Endpoint:
             if usable < pending and sender.is_silly(usable):
                 break
             if sender.nxt != sender.max:
-                size = min(size, sender.skip())
+                lacking = sender.skip()
                 pending = sender.pending()
-                if size <= 0 or pending <= 0:
+                size = min(size, lacking, pending)  # what lacks may include the FIN, which is no text
+                if size <= 0:
                     break
             flags = ACK
             taken = size
@@ -271,5 +272,4 @@ class Endpoint:
             return
         flags = ACK | PSH | FIN if fin else ACK | PSH
         self._say(now, emit, seq, flags, sender.buffer.peek(offset, size), size)
-        sender.resent += 1
-        sender.rto_at = now + sender.rtt.rto_s
+        sender.sent_again(now)

@@ -37,6 +37,7 @@ DUPLICATE_ACKS = 3  # RFC 5681 §3.2
 MAX_RETRANSMITS = 15  # RFC 9293 §3.8.3 R2: at least 100 s of trying; Linux tries 15 times
 MAX_HANDSHAKE_RETRANSMITS = 7  # 3 minutes for a SYN, likewise
 SILLY_SIZE = 4096  # bytes, see `is_silly`: where the cost of a packet no longer matters against its bytes
+RECOVERY_GRACE_S = 0.01  # a guest's turn, beside the way there and back
 CLOCK_GRAIN_S = 0.001  # of timestamps, in seconds
 CWND_OPEN = 1 << 30  # bytes; no limit, the largest window a peer can announce
 
@@ -49,6 +50,7 @@ class Sender:
         "duplicates",
         "fin_acknowledged",
         "high_rxt",
+        "impatient",
         "iss",
         "max",
         "max_wnd",
@@ -93,6 +95,7 @@ class Sender:
         self.resend_now = False  # send again what is lost, without going back
         self.scoreboard: Scoreboard | None = None  # as soon as the guest reports text out of order
         self.high_rxt = iss  # what is lost before this was sent again in this recovery
+        self.impatient = False  # that was sent again once more since SND.UNA last moved
         self.rescued = False  # the last text too, RFC 6675 §4 NextSeg rule 4
         # Of the first of the time-outs in a row: when it was, and cwnd and ssthresh before.
         self.undo: tuple[float, int, int] | None = None
@@ -132,7 +135,6 @@ class Sender:
         if self.timed_seq >= 0 and not before(ack, self.timed_seq):
             self.rtt.sample(now - self.timed_at)
             self.timed_seq = -1
-        self.rto_at = now + self.rtt.rto_s if self.max != ack else math.inf
         if self.scoreboard is not None:
             self.scoreboard.acknowledge(ack)
         if not self.recovering:
@@ -150,6 +152,19 @@ class Sender:
             self.recovering = False
             self.duplicates = 0
             self.cwnd = self.ssthresh
+        self.impatient = False
+        self.rto_at = now + self.patience_s() if self.max != ack else math.inf
+
+    def patience_s(self) -> float:
+        """How long to wait for an acknowledgement.
+
+        In a recovery with a scoreboard the guest answers at once, so silence for two round trips means that
+        what was sent again is lost again: then it is sent once more, and only after that it is a time-out
+        (the idea of RFC 8985 §6.2 and §7.2, which know it of each segment).
+        """
+        if self.recovering and self.scoreboard and not self.impatient and self.rtt.srtt_s:
+            return min(2 * self.rtt.srtt_s + RECOVERY_GRACE_S, self.rtt.rto_s)
+        return self.rtt.rto_s
 
     def _judge(self, now: float, age_s: float) -> None:
         """The first acknowledgement after a time-out. If it answers the original, the time-out was wrong."""
@@ -159,7 +174,7 @@ class Sender:
         if age_s > now - since + CLOCK_GRAIN_S:
             self.cwnd, self.ssthresh = cwnd, ssthresh
             self.nxt = self.max  # nothing more is sent again
-        elif 0 <= age_s <= now - self.went_back_at:
+        elif 0 <= age_s <= now - self.went_back_at + CLOCK_GRAIN_S:
             # What was sent twice is told apart by its timestamp, RFC 7323 §4.1. But not by an echo from
             # before the last time-out: then an acknowledgement was lost, and it tells how long that took to
             # mend. Such samples let the time-out grow to a minute at 30 % loss.
@@ -192,7 +207,7 @@ class Sender:
         self.recovering = self.resend_now = True
         self.recover = self.max
         self.high_rxt = self.una
-        self.rescued = False
+        self.rescued = self.impatient = False
         self._halve()
         self.cwnd = self.ssthresh
         if not self.scoreboard:
@@ -305,6 +320,15 @@ class Sender:
             self.rto_at = now + self.rtt.rto_s
         self.persist_at = math.inf
 
+    def sent_again(self, now: float) -> None:
+        """A segment before SND.NXT went out once more.
+
+        An acknowledgement of anything behind it would measure how long the repair took: Karn's algorithm.
+        """
+        self.resent += 1
+        self.timed_seq = -1
+        self.rto_at = now + self.patience_s()
+
     def persist(self, now: float) -> None:
         """There is something to send, nothing in flight, and no window: ask for it, RFC 9293 §3.8.6.1."""
         if self.persist_at == math.inf:
@@ -322,6 +346,12 @@ class Sender:
             self.persist_at = now + self.rtt.rto_s
             return self.retries <= limit
         if now >= self.rto_at:
+            if self.recovering and self.scoreboard and not self.impatient:
+                self.impatient = self.resend_now = True
+                self.rescued = False
+                self.high_rxt = self.una
+                self.rto_at = now + self.rtt.rto_s
+                return True
             self.retries += 1
             self.went_back_at = now
             if self.retries == 1:
