@@ -52,6 +52,10 @@ fuzz: .venv/installed ## Send ten million hostile frames at the stack (ARGS="--f
 siege: .cache/test-packages .venv/installed ## Attack a live worker for minutes, an honest client beside it
 	@$(BIN)/python -m tests.siege $(ARGS)
 
+.PHONY: soak
+soak: .cache/test-packages .venv/installed ## 10,000 open and 100,000 short connections through a live worker
+	@$(BIN)/python -m tests.soak $(ARGS)
+
 .PHONY: tornet
 tornet: .cache/demo-packages .venv/installed ## Run a private Tor network on loopback until Ctrl-C
 	@$(BIN)/python -m tests.tornet

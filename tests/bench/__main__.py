@@ -43,9 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.show(console, results)
     options.output.mkdir(exist_ok=True)
     when = time.strftime("%Y-%m-%d")
-    (options.output / "benchmark.md").write_text(
-        report.markdown(results, options.rounds, lab.machine(), when, load_before)
-    )
+    text = report.markdown(results, options.rounds, lab.machine(), when, load_before)
+    report.write(options.output / "benchmark.md", text)
     problem = report.picture(results, options.output)
     console.print(problem or f"written: {options.output}/benchmark.md, .svg and .png")
     return 0

@@ -112,4 +112,5 @@ def machine() -> str:
     """What it was measured on, for the document."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
-    return f"{os.cpu_count()} × {model}, Linux {os.uname().release}, Python {sys.version.split()[0]}"
+    linux = ".".join(os.uname().release.split(".")[:2])
+    return f"{os.cpu_count()} × {model}, Linux {linux}, Python {sys.version.split()[0]}"

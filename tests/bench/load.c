@@ -8,10 +8,12 @@
  *                                           No end of file for that: a proxy may not know half-closed streams
  *                                   source  writes until the other side closes; behind a request line "GET /N"
  *                                           it is HTTP/1.0 and writes N bytes
- *                                   ask     64 bytes in, 256 bytes out; closes first if the request begins with C
+ *                                   ask     64 bytes in, 256 bytes out; closes first if the request begins with C,
+ *                                           answers in two writes, head and body, if with H
  *     load up|down  HOST PORT STREAMS MS      bytes of all streams in a time
  *     load requests HOST PORT CLIENTS MS      a connection per request
- *     load ping     HOST PORT COUNT           requests on one connection: percentiles of the round trip
+ *     load ping     HOST PORT COUNT MS HOW    requests on one connection, beginning with HOW: percentiles of the
+ *                                           round trip; it ends early after MS
  *     load hold     HOST PORT COUNT           connections that stay open; after each line of input all ask again
  *
  * The client says "ready", waits for a line, works, prints "name value" pairs in one line, and waits for the end
@@ -33,7 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 1 << 17, REQUEST = 64, ANSWER = 256, EVENTS = 256, PATIENCE_S = 30, AT_ONCE = 200 };
+enum { CHUNK = 1 << 17, REQUEST = 64, ANSWER = 256, HEAD = 56, EVENTS = 256, PATIENCE_S = 30, AT_ONCE = 200 };
 enum service { LISTEN_SINK, LISTEN_SOURCE, LISTEN_ASK, SINK, SOURCE, HTTP, ASK };
 
 struct peer {
@@ -216,7 +218,9 @@ static void ask(struct peer *peer)
         if (peer->count < REQUEST)
             continue;
         peer->count = 0;
-        if (send(peer->fd, chunk, ANSWER, MSG_NOSIGNAL) != ANSWER || peer->request[0] == 'C') {
+        int head = peer->request[0] == 'H' ? HEAD : 0;
+        if ((head && send(peer->fd, chunk, head, MSG_NOSIGNAL) != head) ||
+            send(peer->fd, chunk, ANSWER - head, MSG_NOSIGNAL) != ANSWER - head || peer->request[0] == 'C') {
             drop(peer);
             return;
         }
@@ -400,7 +404,7 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void ping(int count)
+static void ping(int count, double seconds, char how)
 {
     char text[128];
     double *times = calloc(count, sizeof *times);
@@ -408,9 +412,12 @@ static void ping(int count)
     if (!times)
         fail("calloc");
     ready();
+    double end = now_s() + seconds;
     for (int i = -(count / 10); i < count; i++) {
         double begin = now_s();
-        ask_now(&peer, 'K');
+        if (begin > end && i > 0)
+            count = i;
+        ask_now(&peer, how);
         if (recv(peer.fd, chunk, ANSWER, MSG_WAITALL) != ANSWER)
             fail("answer");
         if (i >= 0)
@@ -473,7 +480,7 @@ int main(int argc, char **argv)
     else if (!strcmp(argv[1], "requests"))
         requests(count, seconds);
     else if (!strcmp(argv[1], "ping"))
-        ping(count);
+        ping(count, seconds, argc > 6 ? argv[6][0] : 'K');
     else if (!strcmp(argv[1], "hold"))
         hold(count);
     return 0;

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tests.bench.rows import DIRECT, OURS, SOCKS, TOR, Results, Row, Verdict, judge
 
+BY_HAND = "<!-- Written by hand from here on: make bench keeps it. -->"
 MARKS = {True: "✓", False: "✗", None: "–"}
 STYLES = {True: "green", False: "red", None: "yellow"}
 
@@ -20,12 +21,13 @@ class Part(NamedTuple):
     title: str
     rows: Sequence[Row]
     names: Sequence[str]
+    short: str = ""  # before the titles of its rows in the picture
 
 
 PARTS = (
     Part("Direct to the host's loopback", DIRECT, ("loopback", "slirp4netns", "pasta", OURS)),
-    Part("Through one SOCKS proxy (microsocks)", SOCKS, ("curl", "nsproxy", "proxychains4", OURS)),
-    Part("Through a private Tor network", TOR, ("curl", OURS)),
+    Part("Through one SOCKS proxy (microsocks)", SOCKS, ("curl", "nsproxy", "proxychains4", OURS), "SOCKS: "),
+    Part("Through a private Tor network", TOR, ("curl", OURS), "Tor: "),
 )
 
 
@@ -83,10 +85,12 @@ def markdown(results: Results, rounds: int, machine: str, when: str, load: float
         "",
         "# Benchmark",
         "",
-        f"Medians of {rounds} interleaved rounds, {when}, on {machine}. MTU 65520 for all; the same load",
-        "generator (tests/bench/load.c) for all. ✓ and ✗: reached or not. The ranges behind the medians are",
-        "in the last table. More is better, but for times, CPU and memory. The machine's load before it",
-        f"began was {load:.1f}; what others take of a machine falls on all alike, and lowers every figure.",
+        f"Medians of {rounds} interleaved rounds, {when}, on {machine}.",
+        "",
+        "MTU 65520 for all, and the same load generator (tests/bench/load.c). ✓ and ✗: reached or not. The",
+        "ranges behind the medians are in the last table. More is better, but for times, CPU and memory. The",
+        f"machine's load before it began was {load:.1f}; what others take of a machine falls on all alike,",
+        "and lowers every figure.",
         "",
         "![ratios](benchmark.svg)",
     ]
@@ -119,6 +123,13 @@ def markdown(results: Results, rounds: int, machine: str, when: str, load: float
     return "\n".join(out) + "\n"
 
 
+def write(path: Path, text: str) -> None:
+    """Write the document; what stands behind the mark in the one before it stays."""
+    before = path.read_text() if path.exists() else ""
+    _, mark, by_hand = before.partition(BY_HAND)
+    path.write_text(text + (f"\n{mark}{by_hand}" if mark else ""))
+
+
 def picture(results: Results, directory: Path) -> str:
     """benchmark.svg and .png: how many times better torbox is than each peer; what was left out and why."""
     try:
@@ -136,7 +147,7 @@ def picture(results: Results, directory: Path) -> str:
                 other = results.median(row.key, name)
                 if name != OURS and ours and other:
                     better = ours / other if row.more_is_better else other / ours
-                    bars.append((row.title, name, better))
+                    bars.append((part.short + row.title, name, better))
     matplotlib.rcParams["svg.hashsalt"] = "torbox"  # the same results, the same file
     figure, axes = pyplot.subplots(figsize=(9, 0.24 * len(bars) + 1.2))
     _draw(axes, bars)
@@ -160,13 +171,21 @@ COLOURS = {
 
 
 def _draw(axes: Any, bars: Sequence[tuple[str, str, float]]) -> None:
+    """One bar for each peer of each row, from 1 to how many times better torbox is."""
     places = list(range(len(bars)))[::-1]
-    axes.barh(places, [it[2] for it in bars], color=[COLOURS[it[1]] for it in bars], height=0.75)
-    axes.set_yticks(places, [f"{title} / {name}" for title, name, _ in bars], fontsize=7)
-    axes.axvline(1, color="black", linewidth=1)
+    colours = [COLOURS[name] for _, name, _ in bars]
+    axes.barh(places, [better - 1 for _, _, better in bars], left=1, color=colours, height=0.8)
+    titles = [title if at == 0 or bars[at - 1][0] != title else "" for at, (title, _, _) in enumerate(bars)]
+    axes.set_yticks(places, titles, fontsize=7)
+    axes.tick_params(axis="y", length=0)
     axes.set_xscale("log")
-    axes.set_title("torbox against its peers: times better (right of 1) or worse", fontsize=10, loc="left")
-    for place, (_, _, better) in zip(places, bars, strict=True):
-        axes.text(better, place, f" {better:.2f}×", va="center", fontsize=6)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_title("torbox against each peer: better (right) or worse (left)", fontsize=10, loc="left")
+    for place, (title, name, better) in zip(places, bars, strict=True):
+        side = "left" if better >= 1 else "right"
+        axes.text(better, place, f" {name} {better:.2f}× ", va="center", ha=side, fontsize=6)
+        if title in titles and titles.index(title) == len(bars) - 1 - place:
+            axes.axhline(place + 0.5, color="#dddddd", linewidth=0.5, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.01)
+    axes.margins(x=0.15, y=0.01)

@@ -69,6 +69,8 @@ DIRECT = (
     Row("p99", "keep-alive, p99", "µs", False),
     Row("cpu_up", "CPU guest → host", "s/GB", False, _beats((0.6, PASTA)), _beats((0.4, PASTA)), digits=2),
     Row("cpu_down", "CPU host → guest", "s/GB", False, _beats((0.6, PASTA)), _beats((0.4, PASTA)), digits=2),
+    Row("cpu_requests1", "CPU per connection, 1 client", "µs", False, digits=0),
+    Row("cpu_requests50", "CPU per connection, 50 clients", "µs", False, digits=0),
     Row("rss1000", "RSS with 1,000 used connections", "MB", False, (Demand(30),), (Demand(20),)),
     Row("pss1000", "PSS with 1,000 used connections", "MB", False),
     Row("held10000", "of 10,000 open connections still answer", "", True, (Demand(10_000),), digits=0),
@@ -101,7 +103,14 @@ SOCKS = (
         _beats(_MORE),
         digits=0,
     ),
-    Row("socks_p50", "keep-alive, p50", "µs", False, _beats((1.05, NSPROXY)), (Demand(1000),)),
+    Row(
+        "socks_p50",
+        "keep-alive, answered in two writes, p50",
+        "µs",
+        False,
+        _beats((1.05, NSPROXY)),
+        (Demand(1000),),
+    ),
 )
 TOR = (
     Row("tor_bulk", "download", "Mbit/s", True, _beats((0.95, CURL)), _beats((1.0, CURL))),

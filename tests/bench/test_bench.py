@@ -45,7 +45,7 @@ def test_the_load_generator_counts_what_arrives(tmp_path: Path) -> None:
             ("up", ports.sink, 2, 50),
             ("down", ports.source, 2, 50),
             ("requests", ports.ask, 3, 50),
-            ("ping", ports.ask, 20),
+            ("ping", ports.ask, 20, 1000, "H"),
         ):
             found = measure([load, words[0], "127.0.0.1", *map(str, words[1:])], None, timeout_s=20)
             assert all(value > 0 for name, value in found.values.items() if name != "broken"), found
@@ -56,7 +56,7 @@ def test_the_load_generator_counts_what_arrives(tmp_path: Path) -> None:
         assert found.values == {"answered": 30}
         assert found.rss > 0
     with pytest.raises(NotMeasured, match="connect"):
-        measure([load, "ping", "127.0.0.1", str(ports.ask), "1"], None, timeout_s=20)
+        measure([load, "ping", "127.0.0.1", str(ports.ask), "1", "9", "K"], None, timeout_s=20)
     with pytest.raises(NotMeasured, match="sh: "):
         measure(["sh", "-c", "no-such-program-here"], None, timeout_s=20)
 
@@ -100,3 +100,11 @@ def test_the_report_says_what_was_not_measured_and_why() -> None:
     out = io.StringIO()
     report.show(Console(file=out, width=150), results)
     assert "pasta: it is not installed" in out.getvalue()
+
+
+def test_what_was_written_by_hand_stays(tmp_path: Path) -> None:
+    document = tmp_path / "benchmark.md"
+    document.write_text(f"old\n\n{report.BY_HAND}\n\n## Limits\n")
+    report.write(document, "new\n")
+    report.write(document, "newer\n")
+    assert document.read_text() == f"newer\n\n{report.BY_HAND}\n\n## Limits\n"

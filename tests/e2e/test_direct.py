@@ -42,6 +42,12 @@ def serve(text):
             with connection:
                 connection.sendall(text)
     threading.Thread(target=loop, daemon=True).start()
+    datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    datagrams.bind(("::", 8080))
+    def echo():
+        while True:
+            datagrams.sendto(text, datagrams.recvfrom(9)[1])
+    threading.Thread(target=echo, daemon=True).start()
 
 NAMES = {
     b"\4site\7example": "203.0.113.80",
@@ -93,7 +99,7 @@ try:
     serve(b"inside")
     guest = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     print(guest.stdout.readline(), end="")
-    ip("addr", "add", "203.0.113.6/24", "dev", "veth0")
+    ip("addr", "add", "203.0.113.6/32", "dev", "veth0")
     print(guest.communicate("go\n", timeout=60)[0], end="")
 finally:
     os.kill(far, 9)
@@ -104,10 +110,19 @@ GUEST = r"""
 import socket, sys
 print("up", flush=True)
 sys.stdin.readline()
-for name in sys.argv[1:]:
-    try:
+def said(name):
+    if sys.argv[1] == "tcp":
         with socket.create_connection((name, 8080), 2) as s:
-            print(name, s.recv(7).decode())
+            return s.recv(7).decode()
+    family, _, _, _, where = socket.getaddrinfo(name, 8080, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        s.settimeout(2)
+        s.connect(where)
+        s.send(b"?")
+        return s.recv(7).decode()
+for name in sys.argv[2:]:
+    try:
+        print(name, said(name))
     except socket.gaierror:
         print(name, "no such name")
     except TimeoutError:
@@ -120,12 +135,12 @@ PLACES = (SITE, "site.example", "203.0.113.5", "203.0.113.6", "own.example", "ho
 PLACES += ("fd00::2", "127.0.0.1", "192.168.1.1", "203.0.113.77", "2001:db8::1")
 
 
-def seen(person: Person, *options: str) -> tuple[dict[str, str], int]:
+def seen(person: Person, *options: str, by: str = "tcp") -> tuple[dict[str, str], int]:
     """What each of PLACES is to a guest of these options, and how often the name server was asked."""
     if os.geteuid():
         pytest.skip("needs root: a machine and an Internet of its own are made")
     torbox = person.command(
-        "run", "-q", "--upstream", "direct", *options, "--", "python3", "-c", GUEST, *PLACES
+        "run", "-q", "--upstream", "direct", *options, "--", "python3", "-c", GUEST, by, *PLACES
     )
     done = subprocess.run(
         ["unshare", "--net", "--mount", "bash", "-c", MACHINE, sys.executable, WORLD, *torbox],
@@ -179,4 +194,22 @@ def test_the_hosts_loopback_is_reached_at_the_gateway_if_asked_for_and_nothing_e
     places, questions = seen(person, "--host-loopback")
     assert questions == 0
     assert places["10.0.2.2"] == places["fd00::2"] == "inside"
+    assert {it for it in PLACES if places[it] in ("inside", "outside")} == {"10.0.2.2", "fd00::2"}
+
+
+def test_datagrams_go_where_connections_do(person: Person) -> None:
+    places, questions = seen(person, "--enable-routing", by="udp")
+    assert questions
+    for place in (SITE, "site.example"):
+        assert places[place] == "outside"
+    for place in ("203.0.113.5", "203.0.113.6", "own.example"):
+        assert places[place] == "silence"
+    for place in ("home.example", "192.168.1.1"):
+        assert places[place] == NO_ROUTE
+    for place in ("10.0.2.2", "fd00::2", "127.0.0.1"):
+        assert places[place] == "- Connection refused"
+    assert "inside" not in places.values()
+    places, _ = seen(person, by="udp")
+    assert not {"inside", "outside"} & set(places.values())
+    places, _ = seen(person, "--host-loopback", by="udp")
     assert {it for it in PLACES if places[it] in ("inside", "outside")} == {"10.0.2.2", "fd00::2"}

@@ -269,7 +269,9 @@ class Frames:
                 piece = pack("!BBHI", protocol, 0, pick((0, 0, 1, 8, 9, 0xFFF8)), chance.randrange(3))
             else:
                 units = pick((0, 0, 1, 3, 255))
-                piece = bytes((protocol, units)) + bytes(6 + 8 * pick((units, units, 0)))
+                size = 4 + 8 * pick((units, units, 0))  # of an option that is skipped, discarded, told of
+                piece = bytes((protocol, units, pick((0, 1, 0x1E, 0x1E, 0x40, 0x80, 0xC2)), size & 0xFF))
+                piece += bytes(size)
             chain, protocol = piece + chain, kind
         packet = bytearray(header + chain + payload)
         packet[6] = protocol

@@ -338,6 +338,29 @@ def test_an_upstream_that_carries_no_datagrams_refuses_them_at_once() -> None:
 # With sockets
 
 
+def test_at_the_bound_sockets_are_let_go_as_fast_as_they_are_opened(flows: Flows) -> None:
+    upstream = DirectUpstream(flows.reactor)
+    registered = len(flows.reactor)
+    table = Associations(
+        upstream,
+        lambda address, port: None,
+        {GATEWAY: LOOPBACK},
+        flows.reactor,
+        flows.stack,
+        flows.counters,
+        8,
+    )
+    for port in range(1000, 1300):
+        table.send(FlowKey(GUEST, port, GATEWAY, 9), memoryview(b"x"), False)
+    assert len(table) == len(upstream) == 8
+    assert len(flows.reactor) == registered + 8
+    assert flows.counters.associations_gave_way == 292
+    table.close()
+    assert len(upstream) == 0
+    assert len(flows.reactor) == registered
+    upstream.close()
+
+
 def direct(reactor: Reactor) -> Upstream:
     return DirectUpstream(reactor)
 

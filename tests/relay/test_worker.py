@@ -18,7 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.relay.guest import GATEWAY, PATIENCE_S, SITE, Guest, device_pair, is_open, query, read, write
+from tests.relay.guest import (
+    GATEWAY,
+    PATIENCE_S,
+    SITE,
+    Guest,
+    device_pair,
+    is_open,
+    is_reset,
+    query,
+    read,
+    write,
+)
 from tests.upstream.socks_server import TorLike, echo, serving
 from torbox.netstack.tcp.state import State
 from torbox.relay.report import FAILED, READY
@@ -122,6 +133,20 @@ def test_a_worker_says_that_it_is_ready_serves_and_ends_when_its_parent_does() -
             os.close(process.stop)
             process.stop = -1
             assert process.status() == 0
+
+
+def test_a_proxy_is_never_asked_for_the_hosts_loopback() -> None:
+    tor = TorLike(echo)
+    with serving(tor) as server:
+        config = WorkerConfig(
+            parse_url(f"tor:{server.url}"), new_isolation(), routing=True, host_loopback=True
+        )
+        with worker(config) as process:
+            assert process.message() == READY
+            guest = Guest(process.device.fileno())
+            connection = guest.connect(GATEWAY, 8080)
+            until(guest, lambda: is_reset(connection))
+    assert tor.requests == []
 
 
 def test_a_byte_ends_it_as_well() -> None:

@@ -179,7 +179,11 @@ class Stack:
             self._icmp.protocol_unreachable(packet, now)
 
     def _complained(self, complaint: Complaint) -> None:
-        """The guest says that a packet of ours did not get through."""
+        """The guest says that a packet of ours did not get through.
+
+        Where there are several queues the kernel may give it to another worker than the flow's own, to whom
+        it means nothing: then a flow ends by its time, and a segment is sent again as it was.
+        """
         quote = complaint.quote
         half = len(quote.addresses) // 2
         guest, remote = quote.addresses[half:], quote.addresses[:half]

@@ -24,6 +24,7 @@ from torbox.netstack.dns import LOOPBACK4, LOOPBACK6
 from torbox.netstack.name_board import Section
 from torbox.netstack.stack import StackConfig
 from torbox.relay.association import MAX_ASSOCIATIONS
+from torbox.relay.memory import Memory
 from torbox.relay.policy import Rules, network
 from torbox.relay.reactor import Reactor
 from torbox.relay.relay import MAX_FINISHED, Relay
@@ -109,8 +110,12 @@ def serve(relay: Relay, stopped: list[int]) -> None:
     gc.enable()
     gc.freeze()
     gc.set_threshold(COLLECT_AT, 20, 20)
-    while not stopped:
-        relay.turn()
+    memory = Memory(relay)
+    try:
+        while not stopped:
+            relay.turn()
+    finally:
+        memory.close()
 
 
 def make_relay(
