@@ -35,7 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 1 << 17, REQUEST = 64, ANSWER = 256, HEAD = 56, EVENTS = 256, PATIENCE_S = 30, AT_ONCE = 200 };
+enum { CHUNK = 1 << 17, REQUEST = 64, ANSWER = 256, HEAD = 56, EVENTS = 256, PATIENCE_S = 10, AT_ONCE = 200 };
 enum service { LISTEN_SINK, LISTEN_SOURCE, LISTEN_ASK, SINK, SOURCE, HTTP, ASK };
 
 struct peer {

@@ -20,7 +20,7 @@ from tests.bench.rows import OURS, Results
 GIGA = 1e9
 LARGE = 10_000  # connections
 MEGA = 1e6
-REPLY_S = 40.0  # behind the time of the work itself: for what is on its way to drain, or to be given up
+REPLY_S = 25.0  # behind the time of the work itself: for what is on its way to drain, or to be given up
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Session:
 
     def _hold(self, each: Contestant, ports: Ports, held: int) -> None:
         keys = [f"held{held}", f"rss{held}", f"pss{held}"]
-        found = self._try(each, keys, 30, "hold", each.host, ports.ask, held, again=True)
+        found = self._try(each, keys, 10, "hold", each.host, ports.ask, held, again=True)
         if found is not None:
             self._results.add(keys[0], each.name, found.values["answered"])
             self._results.add(keys[1], each.name, found.rss / MEGA)

@@ -109,6 +109,7 @@ def test_questions_under_way_are_bounded(resolver: Resolver, heard: list[Outcome
         cache.ask(b"n%d" % number, "A", 0.0, heard.append)
     assert len(resolver.asked) == lookups.OUTSTANDING_MAX
     assert heard == [FAILED] * 3
+    assert cache.turned_away == 3
     resolver.done[0]((HERE,), 60, False)
     cache.ask(b"one more", "A", 0.0, heard.append)
     assert resolver.asked[-1] == (b"one more", "A")
@@ -119,6 +120,7 @@ def test_repetitions_of_one_question_are_bounded(resolver: Resolver, heard: list
     for _ in range(lookups.ASKERS_MAX + 2):
         cache.ask(b"a.example", "A", 0.0, heard.append)
     assert heard == [FAILED] * 2
+    assert cache.turned_away == 2
     resolver.done[0]((HERE,), 60, False)
     assert len(heard) == lookups.ASKERS_MAX + 2
 
@@ -129,6 +131,7 @@ def test_answers_and_their_number_are_bounded(resolver: Resolver, heard: list[Ou
         cache.ask(b"n%d" % number, "A", 0.0, heard.append)
         resolver.done[-1]((HERE,) * 1000, 60, False)
     assert len(heard[0].answers) == lookups.ADDRESSES_MAX
+    assert cache.forgotten == 1
     cache.ask(b"n1", "A", 0.0, heard.append)
     assert len(resolver.asked) == lookups.CACHE_MAX + 1
     cache.ask(b"n0", "A", 0.0, heard.append)

@@ -47,6 +47,7 @@ def test_the_least_recently_used_name_is_forgotten() -> None:
     assert pool.name_of(addresses[b"a"]) == b"a"
     assert pool.name_of(addresses[b"b"]) == b"b"
     assert len(pool) == 3
+    assert pool.forgotten == 1
 
 
 def test_a_forgotten_address_comes_back_only_after_all_others(monkeypatch: pytest.MonkeyPatch) -> None:

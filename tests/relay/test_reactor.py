@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from torbox.relay.reactor import SWEEP_AT, Reactor, ReactorTimer
+from torbox.relay.reactor import MAX_EVENTS, SWEEP_AT, Reactor, ReactorTimer
 from torbox.relay.spin import SPIN_S
 
 
@@ -219,3 +219,17 @@ def test_what_nobody_waits_for_is_done_once_and_before_the_next_wait(reactor: Re
     reactor.turn(reactor.now)
     reactor.turn(reactor.now)
     assert done == ["first", "second"]
+
+
+def test_events_beyond_the_bound_come_with_the_next_turn(reactor: Reactor) -> None:
+    ready = [os.eventfd(1, os.EFD_CLOEXEC) for _ in range(MAX_EVENTS + 10)]
+    try:
+        heard: list[int] = []
+        for fileno in ready:
+            reactor.register(fileno, heard.append)
+        assert reactor.turn(0.0) == len(heard) == MAX_EVENTS
+        assert reactor.turn(0.0) == 10
+    finally:
+        for fileno in ready:
+            reactor.unregister(fileno)
+            os.close(fileno)

@@ -13,6 +13,7 @@ import tempfile
 
 from tests.siege.live import Live
 from tests.soak.soak import soak
+from torbox.relay.memory import LOOK_S
 
 LIMIT_S = 1800.0
 
@@ -28,7 +29,9 @@ def main() -> int:
             f"{options.open} connections need as many descriptors, and {hard} may be had: ulimit -Hn"
         )
     with tempfile.TemporaryDirectory() as directory, Live(f"{directory}/tor") as live:
-        report = soak(live, (min(1000, options.open), options.open), options.short, LIMIT_S)
+        report = soak(
+            live, (min(1000, options.open), options.open), options.short, LIMIT_S, idle_s=2 * LOOK_S
+        )
     print(*report.looks, sep="\n")
     print(f"{options.short / report.short_s:,.0f} short connections a second; memory × {report.growth:.3f}")
     print(f"{report.stayed / 2**20:.1f} MiB stay of what the most connections needed")

@@ -66,8 +66,11 @@ def _wait_for_memory(live: Live, wanted: int) -> None:
         time.sleep(0.2)
 
 
-def soak(live: Live, steps: tuple[int, ...], shorts: int, limit_s: float) -> Report:
-    """Hold as many connections as each of `steps` says, which must all answer; then `shorts` short ones."""
+def soak(live: Live, steps: tuple[int, ...], shorts: int, limit_s: float, *, idle_s: float = 0.0) -> Report:
+    """Hold as many connections as each of `steps` says, which must all answer; then `shorts` short ones.
+
+    `idle_s` seconds after the answers there is another look at those that are held.
+    """
     report = Report()
     live.ask(guest.short, 10, limit_s)
     live.worker.until(_is_idle)
@@ -83,6 +86,9 @@ def soak(live: Live, steps: tuple[int, ...], shorts: int, limit_s: float) -> Rep
         live.ask(guest.hold, count, limit_s=limit_s)
         report.answered = live.ask(guest.all_answer, limit_s=limit_s)
         report.looks.append(_look(live, f"{count:,} open, {report.answered:,} answer"))
+        if idle_s:
+            time.sleep(idle_s)
+            report.looks.append(_look(live, f"{count:,} open and idle"))
     live.ask(guest.let_go)
     live.worker.until(_is_idle)
     _wait_for_memory(live, report.looks[1].resident)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.upstream.harness import Loop
+from tests.upstream.harness import PATIENCE_S, Loop
 from tests.upstream.socks_server import Server, read_exactly, serving
 from torbox.netstack.flow import Refusal
 from torbox.netstack.ring import Ring, RingPool
@@ -135,13 +135,18 @@ def test_the_guest_may_finish_first_and_still_receive(loop: Loop, path: str) -> 
 
 
 def test_a_server_that_dies_in_mid_stream_is_broken_not_finished(loop: Loop) -> None:
+    heard = threading.Event()  # what is reset before anybody looked was never connected
+
     def far_end(sock: socket.socket) -> None:
         sock.sendall(b"half a fi")
+        assert heard.wait(PATIENCE_S)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
     with serving(far_end) as server:
         upstream = Direct(loop, server)
         guest = loop.guest(upstream, NOWHERE)
+        loop.hear(guest, "connected")
+        heard.set()
         loop.hear(guest, "broken")
         assert guest.heard == ["connected", "broken"]
         assert len(upstream) == len(loop.reactor) == 0

@@ -46,13 +46,18 @@ class _Outstanding(NamedTuple):
 
 
 class Lookups:
-    """A cache in front of `resolve`, which calls `done(answers, ttl_s, failed)` once, now or later."""
+    """A cache in front of `resolve`, which calls `done(answers, ttl_s, failed)` once, now or later.
+
+    `turned_away` counts questions beyond a bound, `forgotten` answers that gave way to others.
+    """
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
         self._cache: OrderedDict[Question, tuple[float, Outcome]] = OrderedDict()
         self._outstanding: dict[Question, _Outstanding] = {}
         self._now = 0.0
+        self.turned_away = 0
+        self.forgotten = 0
 
     def ask(self, name: bytes, kind: str, now: float, heard: Heard) -> None:
         """Answer from the cache, or ask for a lower-case name ("A", "AAAA") or packed address ("PTR")."""
@@ -68,12 +73,14 @@ class Lookups:
                 if len(outstanding.askers) < ASKERS_MAX:
                     outstanding.askers.append(heard)
                 else:
+                    self.turned_away += 1
                     heard(FAILED)
                 return
             _give_up(self._outstanding.pop(question))
         if len(self._outstanding) >= OUTSTANDING_MAX:
             self._drop_lost()
             if len(self._outstanding) >= OUTSTANDING_MAX:
+                self.turned_away += 1
                 heard(FAILED)
                 return
         asked = self._outstanding[question] = _Outstanding(now, [heard])
@@ -104,6 +111,7 @@ class Lookups:
         self._cache[question] = (self._now + outcome.ttl_s, outcome)
         while len(self._cache) > CACHE_MAX:
             self._cache.popitem(last=False)
+            self.forgotten += 1
         for heard in asked.askers:
             heard(outcome)
 

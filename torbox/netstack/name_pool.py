@@ -47,6 +47,7 @@ class NamePool:
         self._index_of: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._name_of: dict[int, bytes] = {}
         self._next = self._first
+        self.forgotten = 0  # names, for others
 
     def __len__(self) -> int:
         return len(self._index_of)
@@ -106,6 +107,7 @@ class NamePool:
                 self._index_of.move_to_end(name)
         _, forgotten = self._index_of.popitem(last=False)
         del self._name_of[forgotten]
+        self.forgotten += 1
         if section is not None:
             section.withdraw(forgotten)
 

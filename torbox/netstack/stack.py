@@ -112,7 +112,9 @@ class Stack:
     @property
     def deadline(self) -> float:
         """When `expire` wants to be called, in seconds; may be early."""
-        return min(self.timers.deadline, self.reassembly.deadline)
+        if self.reassembly.size:
+            return min(self.timers.deadline, self.reassembly.deadline)
+        return self.timers.deadline
 
     @property
     def datagram_may_fragment(self) -> bool:

@@ -36,7 +36,7 @@ class Memory:
                 self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             self._trim = None  # no /proc: memory stays where it is
-        self._base = self._resident() if self._trim is not None else 0
+        self._base = self._resident() - self._in_use() if self._trim is not None else 0
         if self._trim is not None:
             self._call_again()
 

@@ -185,7 +185,7 @@ class DatagramSocket:
 
     def _tell(self, error: tuple[int, ...], host: str, port: int) -> None:
         number, info = error[0], error[5]
-        address = socket.inet_pton(self._family, host.partition("%")[0])
+        address = socket.inet_pton(self._family, host)
         if number == errno.EMSGSIZE:
             self._owner.too_big(address, port, info)
         elif number in _REFUSALS:

@@ -201,10 +201,10 @@ class SocketStream:
             self._timer.cancel()
             self._timer = None
         self._phase = _Phase.OPEN
-        self._readable = self._writable = True
+        self._writable = True
         self._first = first[self._tx.write(first) :]
         self._owner.connected()
-        if first or self._finish_wanted:
+        if first or self._readable or self._finish_wanted:
             self._owner.moved()
 
     # -- open ------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class SocketStream:
         try:
             if self._writable and not self._send_failed and len(self._rx):
                 again = self._send(sock)
-            if self._readable and not self._far_finished:
+            if (self._readable or self._first) and not self._far_finished:
                 again = self._receive(sock) or again
         except OSError:
             self._lose()

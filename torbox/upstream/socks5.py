@@ -72,10 +72,14 @@ class Socks5Stream(SocketStream):
         client = self._client
         self._flush(sock)
         while client.reply is None:
+            if not self._readable:
+                return
             try:
                 data = sock.recv(MAX_REPLY)
             except BlockingIOError:
+                self._readable = False
                 return
+            self._readable = len(data) == MAX_REPLY or self._hung_up
             if not data:
                 self._refuse(Refusal.NET_UNREACHABLE)
                 return
