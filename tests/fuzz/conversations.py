@@ -40,6 +40,12 @@ class Conversation:
         self.steps.append(header + packet)
         self.victim.device.from_guest.append(header + packet)
 
+    def stamp(self) -> bytes:
+        """The timestamps of the next segment, if the connection has them: without, it would be dropped."""
+        if self.connection.timestamps is None:
+            return b""
+        return b"\1\1\x08\x0a" + pack("!II", 10_000 + len(self.steps), self.connection.timestamps.offset)
+
     def say(
         self, flags: int, data: bytes = b"", options: bytes = b"", window: int = 60000, skip: int = 0
     ) -> None:
@@ -47,6 +53,8 @@ class Conversation:
         ack = self.connection.sender.max if flags & ACK else 0
         ports = pack("!HH", self.port, 80)
         seq = (self.seq + skip) & 0xFFFFFFFF
+        if not flags & SYN:
+            options = self.stamp() + options
         self.put(tcp.emit(self.addresses, ports, seq, ack, flags, window, options, data))
         if not skip:
             self.seq += len(data) + bool(flags & SYN) + bool(flags & FIN)
@@ -83,9 +91,8 @@ def request_and_answer(it: Conversation) -> None:
 
 def bulk_with_holes(it: Conversation) -> None:
     it.opened()
-    stamp = b"\1\1\x08\x0a" + pack("!II", 10_500, 10_000)
     for skip in (1448, 2896, 0, 500):
-        it.say(ACK, bytes(1448), stamp, skip=skip)
+        it.say(ACK, bytes(1448), skip=skip)
     it.turn(READ, 4999)
     it.seq += 2896
     it.turn(WRITE, 2900)
@@ -93,7 +100,7 @@ def bulk_with_holes(it: Conversation) -> None:
     block = b"\1\1\5\x0a" + pack("!II", una + 1000 & 0xFFFFFFFF, una + 2000 & 0xFFFFFFFF)
     ports = pack("!HH", it.port, 80)
     for _ in range(4):
-        it.put(tcp.emit(it.addresses, ports, it.seq, una, ACK, 60000, block))
+        it.put(tcp.emit(it.addresses, ports, it.seq, una, ACK, 60000, it.stamp() + block))
         it.turn()
     it.say(ACK)
     it.turn()
@@ -117,7 +124,7 @@ def both_close_at_once(it: Conversation) -> None:
     it.turn(CLOSE)
     seen = it.connection.sender.una
     ports = pack("!HH", it.port, 80)
-    it.put(tcp.emit(it.addresses, ports, it.seq, seen, ACK | FIN, 60000))
+    it.put(tcp.emit(it.addresses, ports, it.seq, seen, ACK | FIN, 60000, it.stamp()))
     it.seq += 1
     it.turn()
     it.say(ACK)
@@ -141,7 +148,9 @@ def super_packets(it: Conversation) -> None:
     header = vnet.emit(vnet.NEEDS_CSUM, kind, start + 20, 1448, start, 16)
     for _ in range(3):
         it.put(
-            tcp.emit(it.addresses, ports, it.seq, it.connection.sender.max, ACK, 60000, b"", bytes(4344)),
+            tcp.emit(
+                it.addresses, ports, it.seq, it.connection.sender.max, ACK, 60000, it.stamp(), bytes(4344)
+            ),
             header,
         )
         it.seq += 4344

@@ -81,9 +81,11 @@ class Frames:
     def _segment(self) -> bytes:
         chance, pick = self.chance, self.chance.choice
         connections = self.victim.stack.connections
+        stamp = b""
         if connections and chance.random() < 0.85:
             connection = list(connections.values())[int(chance.random() * len(connections))]
             key = connection.key
+            stamp = self._stamp(connection)
             addresses = key.guest_address + key.remote_address
             ports = pack("!HH", key.guest_port, key.remote_port)
             seq, ack = self._numbers(connection)
@@ -97,7 +99,7 @@ class Frames:
             addresses = GUESTS[family] + pick((REMOTES[family], REMOTES[family], GATEWAYS[family]))
             ports = bytes((0, chance.randrange(PORTS), 0, pick((80, 80, 53, 2))))
             seq, ack, flags = chance.getrandbits(32), chance.getrandbits(32), pick(FLAGS[:6])
-        return self._tcp(addresses, ports, seq, ack, flags, pick(SIZES))
+        return self._tcp(addresses, ports, seq, ack, flags, pick(SIZES), stamp)
 
     def _duplicate(self) -> bytes:
         """An acknowledgement that says nothing new: three of them make the stack send again."""
@@ -108,21 +110,33 @@ class Frames:
         key, sender = connection.key, connection.sender
         window = min(sender.wnd >> sender.scale, 65535)
         ports = pack("!HH", key.guest_port, key.remote_port)
-        options = (
-            self._options(ACK, connection.receiver.nxt, sender.una) if self.chance.random() < 0.5 else b""
-        )
+        options = self._stamp(connection)
+        if self.chance.random() < 0.5:
+            options = (options + self._options(ACK, connection.receiver.nxt, sender.una))[:40]
         segment = TCP_HEADER.pack(
             ports, connection.receiver.nxt, sender.una, 0x50 + (len(options) << 2), ACK, window, 0, 0
         )
         self._last = CHECKED + _ip(key.guest_address + key.remote_address, ip.TCP, segment + options)
         return self._last
 
+    def _stamp(self, connection: TcpConnection) -> bytes:
+        """Timestamps that the connection accepts, if it has them: without, all that is said is dropped."""
+        timestamps = connection.timestamps
+        if timestamps is None or self.chance.random() < 0.1:
+            return b""
+        value = timestamps.recent + self.chance.choice((0, 0, 1, 1000))
+        return b"\1\1\x08\x0a" + pack("!II", value & 0xFFFFFFFF, timestamps.value(self.victim.now))
+
     def _repeated(self) -> bytes:
         return self._last or self._segment()
 
-    def _tcp(self, addresses: bytes, ports: bytes, seq: int, ack: int, flags: int, size: int) -> bytes:
+    def _tcp(
+        self, addresses: bytes, ports: bytes, seq: int, ack: int, flags: int, size: int, stamp: bytes = b""
+    ) -> bytes:
         chance = self.chance
-        options = b"" if chance.random() < 0.6 else self._options(flags, seq, ack)
+        options = stamp
+        if chance.random() < 0.4:
+            options = (stamp + self._options(flags, seq, ack))[:40]
         window = chance.choice(WINDOWS)
         segment = (
             TCP_HEADER.pack(ports, seq, ack, 0x50 + (len(options) << 2), flags, window, 0, 0)

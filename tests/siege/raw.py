@@ -86,6 +86,9 @@ class Raw:
         return found
 
 
+TIMESTAMPS = b"\1\1\x08\x0a"  # as they begin in our stack's SYN, with the padding before
+
+
 class Peer:
     """One connection of the attacker's, whose rules are the attacker's."""
 
@@ -96,6 +99,7 @@ class Peer:
         self.options = options
         self.seq, self.ack = 1000, 0
         self.open = False
+        self.stamp = b""  # timestamps that are believed; without them all that is said would be dropped
         self.say(tcp.SYN, options=options)
 
     def say(
@@ -110,6 +114,8 @@ class Peer:
     ) -> None:
         """A segment `skip` bytes after what is due, that acknowledges `ahead` bytes more than came."""
         seq, ack = (self.seq + skip) & 0xFFFFFFFF, (self.ack + ahead) & 0xFFFFFFFF
+        if not flags & tcp.SYN:
+            options = (self.stamp + options)[:40]
         self._raw.send(tcp.emit(self.addresses, self.ports, seq, ack, flags, window, options, data))
 
     def hear(self, segment: tcp.Segment) -> None:
@@ -118,6 +124,9 @@ class Peer:
             self.say(tcp.SYN, options=self.options)
         elif segment.flags & tcp.SYN:
             self.open = True
+            at = segment.options.find(TIMESTAMPS)
+            if at >= 0:
+                self.stamp = TIMESTAMPS + bytes((0, 0, 0, 1)) + segment.options[at + 4 : at + 8]
             self.seq = segment.ack
             self.ack = (segment.seq + 1) & 0xFFFFFFFF
             self.say(tcp.ACK)

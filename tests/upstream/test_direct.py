@@ -153,6 +153,9 @@ for text in ("203.0.113.5", "2001:db8::5", "192.0.2.1", "192.0.2.255"):
 ip("addr", "add", "203.0.113.4/24", "dev", "away")
 ip("addr", "add", "203.0.113.5/24", "dev", "away")  # a secondary: its connections would come from .4
 ip("-6", "addr", "add", "2001:db8::5/64", "dev", "away", "nodad")
+# The kernel makes it its own in a work queue of its own time; before that nobody can reach it there.
+while not subprocess.check_output(["ip", "-6", "route", "show", "table", "local", "2001:db8::5"]):
+    pass
 for text in ("203.0.113.5", "2001:db8::5", "203.0.113.6"):
     judged(text)
 ip("route", "add", "local", "198.51.100.0/24", "dev", "lo")  # a whole range, and no address of any interface

@@ -416,3 +416,26 @@ def test_a_repair_is_not_measured_as_a_round_trip() -> None:
     assert book.connection.sender.timed_seq >= 0
     book.play("+0.031\n<< P. 2:1002 ack 1")
     assert book.connection.sender.timed_seq == -1
+
+
+def test_what_is_stepped_over_counts_neither_as_text_nor_as_window() -> None:
+    established(gso=False, offer="sackok").play(
+        """
+        !! write 4500
+        << . 1:1001 ack 1
+        << . 1001:2001 ack 1
+        << . 2001:3001 ack 1
+        << . 3001:4001 ack 1
+        << P. 4001:4501 ack 1
+        !! close
+        << F. 4501:4501 ack 1
+        >> . 1:1 ack 1 win 4000 <sack 2001-3001>
+        +0.21
+        << . 1:1001 ack 1
+        >> . 1:1 ack 1001 win 3000 <sack 2001-3001>
+        << . 1001:2001 ack 1
+        << . 3001:4001 ack 1            # the guest's window ends here
+        >> . 1:1 ack 4001 win 5000
+        << FP. 4001:4501 ack 1
+        """
+    )

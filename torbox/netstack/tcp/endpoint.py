@@ -219,15 +219,13 @@ class Endpoint:
         pending = sender.pending()
         usable = sender.usable()
         while pending > 0 and usable > 0:
-            size = min(pending, usable, self.super_size)
-            if usable < pending and sender.is_silly(usable):
+            hole = self.super_size
+            if sender.nxt != sender.max and sender.scoreboard:
+                hole = min(hole, sender.skip())
+                pending, usable = sender.pending(), sender.usable()
+            size = min(pending, usable, hole)
+            if size <= 0 or (usable < pending and sender.is_silly(usable)):
                 break
-            if sender.nxt != sender.max:
-                lacking = sender.skip()
-                pending = sender.pending()
-                size = min(size, lacking, pending)  # what lacks may include the FIN, which is no text
-                if size <= 0:
-                    break
             flags = ACK
             taken = size
             if size == pending:

@@ -283,8 +283,7 @@ class Sender:
 
     def skip(self) -> int:
         """Step over what the guest reported to hold at SND.NXT; returns how many bytes it lacks there."""
-        if not self.scoreboard:
-            return distance(self.nxt, self.max)
+        assert self.scoreboard is not None
         self.nxt, size = self.scoreboard.hole(self.nxt, self.max)
         return size
 
