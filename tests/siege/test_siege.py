@@ -18,7 +18,7 @@ from torbox.netstack.reassembly import MAX_PACKETS
 from torbox.netstack.ring import POOL_LIMIT
 from torbox.netstack.stack import MAX_CONNECTIONS, MAX_HALF_OPEN
 
-SECONDS = 0.8  # of each attack; `make siege` takes longer
+SECONDS = 0.5  # of each attack; `make siege` takes longer
 # What the rings may hold, and a quarter more for what CPython does with it; and 64 MiB for all tables.
 GROWN_MAX = POOL_LIMIT // 2 * 5 // 4 + (64 << 20)
 

@@ -63,3 +63,29 @@ def test_the_origin_follows_a_queue_that_never_empties() -> None:
         nxt = (nxt + step) & MASK
         assert b"".join(held.take(nxt)) == b"%d" % ((i - 1) % 10)
         assert len(held) == 1
+
+
+def test_a_segment_over_many_pieces_takes_their_place() -> None:
+    pool = RingPool()
+    held = OutOfOrder(pool)
+    text = bytes(range(200))
+    for at in range(10, 60, 2):
+        assert held.put(0, at, memoryview(text[at : at + 1]))
+    assert held.put(0, 100, memoryview(text[100:110]))
+    assert held.put(0, 8, memoryview(text[8:105]))
+    assert len(held) == 2
+    assert held.size == 102
+    assert pool.lent == held.size + 2 * PIECE_COST
+    assert held.put(0, 8, memoryview(text[8:105]))
+    assert len(held) == 2
+    assert b"".join(held.take(8)) == text[8:110]
+    assert pool.lent == 0
+
+
+def test_pieces_are_not_given_up_for_what_there_is_no_memory_for() -> None:
+    pool = RingPool(limit=1 << 14)
+    held = OutOfOrder(pool)
+    for at in range(10, 60, 2):
+        assert held.put(0, at, memoryview(b"x"))
+    assert not held.put(0, 1, memoryview(bytes(9000)))
+    assert len(held) >= 25

@@ -7,12 +7,13 @@ bytes make each one copy all those before it.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from torbox.netstack.ring import RingPool
 from torbox.netstack.tcp.sequence import MASK, distance
 
 MAX_PIECES = 1024  # a window of 1 MiB in Ethernet-sized segments is 719 of them
+MANY = 8  # pieces; fewer are stepped over faster than what covers them is copied
 PIECE_COST = 80  # bytes a piece takes beside its own: CPython's objects for it and for where it starts
 REBASE = 1 << 28  # bytes; the origin follows a queue that never empties before distances could wrap
 
@@ -55,6 +56,7 @@ class OutOfOrder:
         index = bisect_right(self._starts, start)
         if index:
             start = max(start, self._starts[index - 1] + len(self._pieces[index - 1]))
+        self._make_way(index, start, end)
         while start < end:
             stop = min(end, self._starts[index]) if index < len(self._starts) else end
             if start < stop:
@@ -73,6 +75,21 @@ class OutOfOrder:
             start = max(start, self._starts[index] + len(self._pieces[index]))
             index += 1
         return True
+
+    def _make_way(self, index: int, start: int, end: int) -> None:
+        """Give up the pieces from `index` on that lie between `start` and `end`, if they are many.
+
+        What comes holds them all, and is kept as one instead. Otherwise a segment over a thousand single
+        bytes, sent again and again, would walk along all of them each time.
+        """
+        last = bisect_left(self._starts, end, index)
+        if last > index and self._starts[last - 1] + len(self._pieces[last - 1]) > end:
+            last -= 1
+        if last - index < MANY or not self._pool.grants(end - start + PIECE_COST, growth=True):
+            return
+        for piece in self._pieces[index:last]:
+            self._removed(len(piece))
+        del self._starts[index:last], self._pieces[index:last]
 
     def take(self, nxt: int) -> list[memoryview]:
         """The pieces that are in order now that RCV.NXT is `nxt`, without what is old of them."""
