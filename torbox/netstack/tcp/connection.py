@@ -224,7 +224,7 @@ class TcpConnection(Endpoint):
         if timestamps is not None and not flags & RST:
             if value < 0:
                 return  # §3.2: once negotiated, it is in every segment
-            if timestamps.is_old(value, now):
+            if value != timestamps.recent and timestamps.is_old(value, now):
                 self._not_acceptable(segment, size, now)
                 return
 

@@ -13,6 +13,7 @@ from torbox.netstack.tcp import options
 from torbox.netstack.tcp.sequence import MASK, before, distance
 
 TICKS_PER_S = 1000  # RFC 7323 §5.4 allows 1 to 1000; Linux ticks in milliseconds
+PACK = options.TIMESTAMPS.pack
 OUTDATED_S = 24 * 86400.0  # seconds, RFC 7323 §5.5: after this much silence TS.Recent means nothing
 
 
@@ -31,7 +32,8 @@ class Timestamps:
         return (int(now * TICKS_PER_S) + self.offset) & MASK
 
     def option(self, now: float) -> bytes:
-        return options.TIMESTAMPS.pack(options.TIMESTAMPS_WORD, self.value(now), self.recent)
+        value = (int(now * TICKS_PER_S) + self.offset) & MASK  # as `value`, without its call
+        return PACK(options.TIMESTAMPS_WORD, value, self.recent)
 
     def is_old(self, value: int, now: float) -> bool:
         """PAWS, RFC 7323 §5.3 R1: whether a segment with TSval `value` is of an earlier turn of numbers."""
