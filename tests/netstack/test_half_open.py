@@ -104,15 +104,17 @@ def test_a_newcomers_cost_does_not_grow_with_the_table(destinations: int) -> Non
     assert min(cost_s(8000) for _ in range(3)) < 10 * min(cost_s(80) for _ in range(3))
 
 
-def test_a_full_table_admits_newcomers_to_crowds_never_to_the_known_always_and_to_others_by_rate() -> None:
-    held, attempts = table(*[5] * SHARE, *[6] * (SHARE - 1), 7)
-    held.answer(attempts[-1])
-    crowded, free, known = (address.to_bytes(4, "big") for address in (5, 6, 7))
-    assert not held.admits(crowded, 80, 100.0)
-    assert held.admits(crowded, 81, 100.0)  # another port is another destination
+def test_a_full_table_admits_whom_it_knows_and_strangers_one_by_one_and_by_rate() -> None:
+    held, attempts = table(5, 7, 8, *[8] * SHARE)
+    held.answer(attempts[1])
+    held.answer(attempts[2])
+    tried, known, crowded, free = (address.to_bytes(4, "big") for address in (5, 7, 8, 9))
+    assert not held.admits(tried, 80, 100.0)
+    assert held.admits(tried, 81, 100.0)  # another port is another destination
     admitted = [held.admits(free, 80, 100.0) for _ in range(int(REPLACED_BURST) + 10)]
     assert admitted == [True] * (int(REPLACED_BURST) - 1) + [False] * 11
     assert all(held.admits(known, 80, 100.0) for _ in range(1000))
+    assert not held.admits(crowded, 80, 100.0)
     assert [held.admits(free, 80, 100.0 + 2.5 / REPLACED_PER_S) for _ in range(3)] == [True, True, False]
 
 

@@ -6,10 +6,10 @@ such at once (a port scanner does), beside another that wants one connection. We
 at the bound, that other one would wait for the flood to end. So at the bound, by destination (an address and
 a port):
 
-    the newcomer's has SHARE attempts already      it is dropped: a flood at one place harms itself
-    it is known, somebody was connected there      it comes in
-    it is not known                                it comes in at REPLACED_PER_S: for each that gives way an
-                                                   upstream has worked in vain, and is slower to others
+    the newcomer's is known, somebody was connected    it comes in, unless there are SHARE attempts already
+    it is not known, but there is an attempt already   it is dropped: a flood at one place harms itself
+    it is not known                                    it comes in at REPLACED_PER_S: for each that gives way
+                                                       an upstream has worked in vain, and is slower to others
 
 and for it goes the oldest of the destination that has the most, if that is more than SHARE; else the oldest
 to a destination that is not known; else the oldest.
@@ -31,8 +31,8 @@ from itertools import chain
 from torbox.netstack.tcp.connection import TcpConnection
 
 SHARE = 64  # attempts at one destination that nobody may call a flood; a browser makes 6 to 30
-REPLACED_PER_S = 400.0  # so that each of 2,048 lives for five seconds; Tor connects in one or two
-REPLACED_BURST = 400.0
+REPLACED_PER_S = 1000.0  # so that each of 2,048 lives for two seconds; Tor mostly connects in one
+REPLACED_BURST = 1000.0
 KNOWN_MAX = 1024  # destinations; about 200 KiB. A browser's day has some hundred
 
 Destination = tuple[bytes, int]
@@ -143,10 +143,11 @@ class HalfOpen:
     def admits(self, address: bytes, port: int, now: float) -> bool:
         """Whether a newcomer to this destination may replace one that waits."""
         destination = (address, port)
-        if len(self._by_destination.get(destination, ())) >= SHARE:
-            return False
+        attempts = len(self._by_destination.get(destination, ()))
         if destination in self._known:
-            return True
+            return attempts < SHARE
+        if attempts:
+            return False
         self._tokens = min(self._tokens + (now - self._seen) * REPLACED_PER_S, REPLACED_BURST)
         self._seen = now
         if self._tokens < 1:
