@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torbox.netstack import ring as ring_module
-from torbox.netstack.ring import Ring, RingPool
+from torbox.netstack.ring import RING_INITIAL, RING_LEAST, Ring, RingPool
 
 STEPS = st.lists(
     st.one_of(
@@ -71,11 +71,11 @@ def test_an_empty_ring_owns_no_storage_and_gets_the_same_back() -> None:
     ring = Ring(pool=pool)
     assert pool.lent == 0
     ring.write(b"x" * 100)
-    assert pool.lent == ring.initial
+    assert pool.lent == RING_LEAST
     ring.consume(100)
-    assert (pool.lent, pool.spare) == (0, ring.initial)
+    assert (pool.lent, pool.spare) == (0, RING_LEAST)
     ring.writable(10)
-    assert (pool.lent, pool.spare) == (ring.initial, 0)
+    assert (pool.lent, pool.spare) == (RING_LEAST, 0)
     ring.commit(0)
     assert pool.lent == 0
 
@@ -88,9 +88,9 @@ def test_a_ring_that_was_full_begins_with_as_much_and_forgets_by_halves() -> Non
     lent = []
     for _ in range(5):
         ring.write(b"x")
-        lent.append(pool.lent >> 10)
+        lent.append(pool.lent)
         ring.consume(1)
-    assert lent == [256, 128, 64, 4, 4]
+    assert lent == [256 << 10, 128 << 10, 64 << 10, RING_LEAST, RING_LEAST]
 
 
 def test_a_writable_that_came_to_nothing_is_given_back_by_release() -> None:
@@ -135,10 +135,10 @@ def test_storage_grows_from_small_to_a_super_packet_and_then_doubles() -> None:
     ring = Ring(pool=pool)
     lent = []
     while ring.free:
-        ring.write(bytes(4096))
-        if pool.lent >> 10 not in lent:
-            lent.append(pool.lent >> 10)
-    assert lent == [4, 64, 128, 256, 512, 1024]
+        ring.write(bytes(512))
+        if pool.lent not in lent:
+            lent.append(pool.lent)
+    assert lent == [RING_LEAST, RING_INITIAL, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20]
 
 
 def test_past_all_of_the_pool_rings_take_nothing() -> None:

@@ -18,7 +18,8 @@ Views are borrowed: those of `peek` and `writable` are valid until the next call
 from __future__ import annotations
 
 RING_LIMIT = 1 << 20  # bytes a ring can hold: 64 KiB packets, a turn's worth; 80 Mbit/s at 100 ms
-RING_INITIAL = 1 << 12  # bytes of a ring's first storage: a request, waiting for its acknowledgement
+RING_LEAST = 1 << 9  # bytes of the smallest storage: a short request, waiting for its acknowledgement
+RING_INITIAL = 1 << 12  # bytes that a ring may have however little there is for all
 RING_SECOND = 1 << 16  # bytes of its next: a super-packet; from there on it doubles
 POOL_LIMIT = 256 << 20  # bytes in all rings of a process: 128 bulk flows full both ways
 POOL_SPARE = 8 << 20  # bytes kept for re-use; allocating 1 MiB afresh costs 256 page faults
@@ -75,7 +76,7 @@ class Ring:
         self._storage = NOWHERE
         self._capacity = 0
         self._head = 0
-        self._hint = self.initial  # bytes of storage to begin with the next time
+        self._hint = RING_LEAST  # bytes of storage to begin with the next time
         self._size = 0
 
     def __del__(self) -> None:
@@ -99,10 +100,13 @@ class Ring:
 
     def _attainable(self, wanted: int) -> int:
         """The largest capacity up to what `wanted` bytes need that the pool would grant."""
-        capacity = self._capacity
+        capacity, initial = self._capacity, self.initial
         while capacity < wanted:
-            larger = min(max(capacity * 2, RING_SECOND), self.limit) if capacity else self.initial
-            if not self.pool.grants(larger, self._capacity, growth=capacity > 0):
+            if capacity >= initial:
+                larger = min(max(capacity * 2, RING_SECOND), self.limit)
+            else:
+                larger = RING_LEAST if wanted <= RING_LEAST < initial else initial
+            if not self.pool.grants(larger, self._capacity, growth=capacity >= initial):
                 break
             capacity = larger
         return capacity
@@ -111,7 +115,7 @@ class Ring:
         if not self._capacity:
             wanted = max(wanted, self._hint)
             # Forgotten by halves, unless it is filled again; and what is no super-packet needs little.
-            self._hint = self._hint // 2 if self._hint > RING_SECOND else self.initial
+            self._hint = self._hint // 2 if self._hint > RING_SECOND else RING_LEAST
         capacity = self._attainable(min(wanted, self.limit))
         if capacity == self._capacity:
             return

@@ -40,6 +40,7 @@ SHORT_READ = 1 << 14  # bytes; a read below it was a request or an answer rather
 FIN_WAIT_S = 60  # seconds, tcp(7) tcp_fin_timeout: how long a kernel keeps an end nobody holds any more
 UNIX_RETRY_S = 0.01  # connect(2) gives EAGAIN while a Unix listener's backlog is full, and no edge
 STARVED_RETRY_S = 0.02
+_SCRATCH = memoryview(bytearray(READ_SIZE))  # holds nothing from one call to the next
 RESET = b"\x01\0\0\0\0\0\0\0"  # struct linger {on, 0 s}: close(2) sends a reset
 
 _READ_EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -69,6 +70,7 @@ class SocketStream:
 
     __slots__ = (
         "_address",
+        "_bulk",
         "_far_confirmed",
         "_far_finished",
         "_finish_wanted",
@@ -111,7 +113,7 @@ class SocketStream:
         self._forget = forget
         self._phase = _Phase.CONNECTING
         self._first = b""  # came behind the handshake, and waits for room
-        self._readable = self._writable = False
+        self._readable = self._writable = self._bulk = False
         self._finish_wanted = self._guest_finished = self._far_finished = self._send_failed = False
         self._gone = self._hung_up = self._starved = self._reset = self._far_confirmed = False
         self._is_tcp = family != socket.AF_UNIX
@@ -265,21 +267,16 @@ class SocketStream:
                 return False
         budget = FAIR_SHARE
         while budget > 0:
-            views = tx.writable(min(tx.free, READ_SIZE, budget))
-            if not views:
+            room = min(tx.free, READ_SIZE, budget)
+            if room <= 0:
                 if not len(tx):
                     self._wait_for_memory()
                 return False
-            room = sum(map(len, views))
-            got = 0
             try:
-                got = sock.recv_into(views[0]) if len(views) == 1 else sock.recvmsg_into(views)[0]
+                got = self._read(sock, room)
             except BlockingIOError:
                 self._readable = False
                 return False
-            finally:
-                del views
-                tx.commit(got)  # also of nothing: the ring gives its storage back
             if not got:
                 self._finish_far()
                 return False
@@ -291,6 +288,27 @@ class SocketStream:
                     return False
             budget -= got
         return True
+
+    def _read(self, sock: socket.socket, room: int) -> int:
+        """Read up to `room` bytes into `tx`, which has as much; 0 at the end. BlockingIOError.
+
+        Bulk goes straight into the ring. What may be a short answer is read elsewhere first, so that the
+        ring takes no more storage than it needs while ten thousand of them wait to be acknowledged.
+        """
+        tx = self._tx
+        if not self._bulk:
+            got = sock.recv_into(_SCRATCH, room)
+            tx.write(_SCRATCH[:got])
+        else:
+            views = tx.writable(room)
+            got = 0
+            try:
+                got = sock.recv_into(views[0]) if len(views) == 1 else sock.recvmsg_into(views)[0]
+            finally:
+                del views
+                tx.commit(got)  # also of nothing: the ring gives its storage back
+        self._bulk = got >= SHORT_READ
+        return got
 
     def _wait_for_memory(self) -> None:
         """All rings together hold what they may, this one nothing: no acknowledgement will call for us."""

@@ -284,12 +284,12 @@ def test_early_text_that_found_no_memory_in_the_end_is_reported_no_more() -> Non
     pool = RingPool(limit=1 << 20)
     it = Receiver(Ring(1 << 16, pool=pool), mss=1460)
     it.synchronise(0)
-    it.take(1, memoryview(b"x"), False, 0.0)
+    it.take(1, memoryview(bytes(1000)), False, 0.0)
     it.take(3001, memoryview(bytes(3000)), False, 0.0)
     it.take(8001, memoryview(bytes(100)), False, 0.0)
     assert it.sack(4) == [(8001, 8101), (3001, 6001)]
     pool.charge(pool.limit)
-    it.take(2, memoryview(bytes(2999)), False, 0.0)
+    it.take(1001, memoryview(bytes(2000)), False, 0.0)
     assert 3001 < it.nxt < 6001
     assert not it.sack(4)
 
