@@ -95,7 +95,7 @@ class Receiver:
         if self.finished:
             self.ack_now = True
             return
-        start = distance(self.nxt, seq)
+        start = distance(self.nxt, seq) if seq != self.nxt else 0
         size = len(data)
         if fin and self.fin_seq < 0 and start + size <= self.buffer.free:
             self.fin_seq = (seq + size) & MASK
