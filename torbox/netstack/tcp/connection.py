@@ -238,7 +238,7 @@ class TcpConnection(Endpoint):
         if timestamps is not None and not flags & RST:
             if value < 0:
                 return  # §3.2: once negotiated, it is in every segment
-            if value != timestamps.recent and timestamps.is_old(value, now):
+            if (value - timestamps.recent) & MASK >= HALF and timestamps.is_old(value, now):
                 self._not_acceptable(segment, size, now)
                 return
 
@@ -269,7 +269,7 @@ class TcpConnection(Endpoint):
             return
         ack = segment.ack
         if state is State.SYN_RECEIVED:
-            if not (after(ack, sender.una) and not after(ack, sender.max)):
+            if not 0 < (ack - sender.una) & MASK <= (sender.max - sender.una) & MASK:
                 self._reset_seq = ack  # §3.10.7.4: not an answer to anything sent
                 return
             self.state = state = State.FIN_WAIT_1 if sender.closing else State.ESTABLISHED

@@ -38,6 +38,7 @@ Emit = Callable[[bytes, Sequence[memoryview], int, int], None]
 
 INFINITE = math.inf  # seconds; a name of the module is found faster than one of another, as these are:
 CLOSED = State.CLOSED
+SYN_RECEIVED = State.SYN_RECEIVED
 ESTABLISHED = State.ESTABLISHED
 SENDING = (State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK)
 HANDSHAKE = (State.SYN_SENT, State.SYN_RECEIVED)
@@ -126,25 +127,25 @@ class Endpoint:
             self._send_reset(now, emit)
         if state is CLOSED:
             return
-        if state is ESTABLISHED or state in SENDING:
-            if receiver.ack_now and receiver.out_of_order:
-                self._acknowledge(now, emit)  # RFC 5681 §2: one with text would not count as a duplicate
-            if sender.resend_now:
-                self._resend(now, emit)
-            if sender.closing or sender.buffer:
-                self._send(now, emit)
-        elif state in HANDSHAKE:
+        if state is SYN_RECEIVED or state is State.SYN_SENT:
             if self._accepted and sender.nxt == sender.una:
                 self._send_syn(now, emit)
-            receiver.ack_now = False
-        elif self._unread and state is State.FIN_WAIT_2 and self._linger_at == INFINITE:
-            self._linger_at = now + FIN_WAIT_2_S
-        if sender.probe_now:
-            sender.probe_now = False
-            if state not in HANDSHAKE:
+            receiver.ack_now = sender.probe_now = False
+        else:
+            if state is ESTABLISHED or state in SENDING:
+                if receiver.ack_now and receiver.out_of_order:
+                    self._acknowledge(now, emit)  # RFC 5681 §2: one with text would not count as a duplicate
+                if sender.resend_now:
+                    self._resend(now, emit)
+                if sender.closing or sender.buffer:
+                    self._send(now, emit)
+            elif self._unread and state is State.FIN_WAIT_2 and self._linger_at == INFINITE:
+                self._linger_at = now + FIN_WAIT_2_S
+            if sender.probe_now:
+                sender.probe_now = False
                 self._say(now, emit, (sender.una - 1) & MASK, ACK)
-        if receiver.ack_now or (receiver.wants_update() and state not in HANDSHAKE):
-            self._acknowledge(now, emit)
+            if receiver.ack_now or receiver.wants_update():
+                self._acknowledge(now, emit)
         # The earliest of all: without `min`, which costs more than three comparisons.
         deadline = self._linger_at
         if sender.rto_at < deadline:

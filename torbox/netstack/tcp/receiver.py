@@ -185,16 +185,18 @@ class Receiver:
 
         Worth it is a super-packet, or half of RCV.BUFF.
         """
+        if self.finished:
+            return False
         free = self.buffer.free
         growth = free - (((self.told - self.nxt + HALF) & MASK) - HALF)
-        if growth <= 0 or self.finished:
+        if growth <= 0:
             return False
         if growth >= SUPER_PACKET and growth >= self.mss:
             return True
         # RCV.BUFF is what the ring may hold at present, which is little when memory is short. Steps are
         # measured by this and not by the ring's limit; otherwise 4 KiB, all that a newcomer gets then, would
         # never be worth telling, and its window stayed closed.
-        return growth >= (free + len(self.buffer)) // 2
+        return growth >= free // 2 and growth >= (free + len(self.buffer)) // 2
 
     def window_field(self) -> int:
         """The window for a segment that is sent now, as the header has it; it acknowledges all.
@@ -205,7 +207,7 @@ class Receiver:
         nxt, free = self.nxt, self.buffer.free
         offered = ((self.advertised - nxt + HALF) & MASK) - HALF
         growth = free - offered
-        if growth < self.mss and growth < (free + len(self.buffer)) // 2:
+        if growth < self.mss and (growth < free // 2 or growth < (free + len(self.buffer)) // 2):
             edge = offered if offered > 0 else 0
         else:
             self.told = (nxt + free) & MASK

@@ -72,7 +72,7 @@ def parse(packet: Packet, *, verify: bool = True) -> Segment:
         pseudo = ones_sum(packet.addresses) + wire_ip.TCP + length
         if (pseudo + ones_sum(buffer[start:end])) % 0xFFFF:
             raise WireError("tcp: wrong checksum")
-    options = b"" if size == HEADER_SIZE else bytes(buffer[start + HEADER_SIZE : start + size])
+    options = b"" if size == HEADER_SIZE else buffer[start + HEADER_SIZE : start + size].tobytes()
     return Segment(ports, seq, ack, flags, window, options, buffer[start + size : end])
 
 
