@@ -134,16 +134,17 @@ class TcpFlow:
         connection = self._connection
         if connection is None:
             return False
-        if connection.state is State.CLOSED and connection.was_reset:
+        if connection.was_reset and connection.state is State.CLOSED:
             self._let_go()
             return False
-        again = self._stream.pump() if self._stream is not None else False
+        stream = self._stream
+        again = stream.pump() if stream is not None else False
         if self._lost:
             if not len(connection.snd_buf):
                 connection.abort()
                 self._let_go()
             return False
-        if connection.guest_finished:
+        if connection.receiver.finished:
             if not self._guest_ended and not len(connection.rcv_buf):
                 self._guest_ended = True
                 if self._stream is not None:
