@@ -281,6 +281,20 @@ def test_a_guest_that_has_finished_is_asked_whether_it_is_there(monkeypatch: pyt
         go.set()
 
 
+def test_a_guest_that_has_gone_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "KEEPALIVE", (0.1, 0.05, 2))
+    with serving(TorLike(echo)) as server, world(tor_at(server)) as it:
+        silent, other = it.opened(SITE), it.opened(SITE)
+        at = it.relay.reactor.now
+        while it.relay.reactor.now < at + 0.5:
+            it.turn()
+        assert is_open(silent), "a guest that answers is there"
+        kept = it.relay.counters.flows
+        del it.guest.stack.connections[next(iter(it.guest.stack.connections))]  # as if a container had gone
+        it.until(lambda: it.relay.counters.flows == kept - 1)
+        assert is_open(other)
+
+
 def test_what_the_far_end_has_not_read_yet_survives_a_guest_that_finished_and_is_gone() -> None:
     go = threading.Event()
     heard: list[bytes] = []

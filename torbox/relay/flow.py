@@ -29,8 +29,9 @@ from torbox.relay.counters import RelayCounters
 from torbox.upstream.interface import Reactor, Stream, Timer
 
 LOST_LINGER_S = 5.0  # seconds for the guest to take what had come before the far end was lost
-
-
+# Seconds of silence before the guest is asked, seconds between questions, how many: RFC 9293 §3.8.4, tcp(7).
+# The guest's kernel answers for its programs; but behind it may be a container that has gone without a word.
+KEEPALIVE = (7200.0, 75.0, 9)
 WATCH_S = 90.0  # seconds; Linux lets an orphan wait some 100 for a far end that takes nothing (tcp(7))
 
 
@@ -88,6 +89,7 @@ class TcpFlow:
 
     def connected(self) -> None:
         if self._connection is not None:
+            self._connection.keep_alive(*KEEPALIVE)
             self._connection.accept()
             self._relay.mark(self._connection)
 
