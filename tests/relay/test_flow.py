@@ -63,6 +63,8 @@ def test_a_far_end_that_is_lost_resets_the_guest_after_what_had_come() -> None:
 
     def far_end(sock: socket.socket) -> None:
         go.wait(10)
+        # Or it would wait for its handshake's last words to be acknowledged, and be lost when all is lost.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(b"half a fi")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         sock.close()
@@ -277,6 +279,20 @@ def test_a_guest_that_has_finished_is_asked_whether_it_is_there(monkeypatch: pyt
         it.until(lambda: it.relay.counters.flows == 0)
         assert len(it.relay._upstream) == 0  # type: ignore[arg-type]
         go.set()
+
+
+def test_a_guest_that_has_gone_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "KEEPALIVE", (0.1, 0.05, 2))
+    with serving(TorLike(echo)) as server, world(tor_at(server)) as it:
+        silent, other = it.opened(SITE), it.opened(SITE)
+        at = it.relay.reactor.now
+        while it.relay.reactor.now < at + 0.5:
+            it.turn()
+        assert is_open(silent), "a guest that answers is there"
+        kept = it.relay.counters.flows
+        del it.guest.stack.connections[next(iter(it.guest.stack.connections))]  # as if a container had gone
+        it.until(lambda: it.relay.counters.flows == kept - 1)
+        assert is_open(other)
 
 
 def test_what_the_far_end_has_not_read_yet_survives_a_guest_that_finished_and_is_gone() -> None:

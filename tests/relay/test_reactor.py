@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from torbox.relay.reactor import MAX_EVENTS, SWEEP_AT, Reactor, ReactorTimer
+from torbox.relay.reactor import IDLE_MOST_S, MAX_EVENTS, SWEEP_AT, Reactor, ReactorTimer
 from torbox.relay.spin import SPIN_S
 
 
@@ -211,14 +211,34 @@ def test_a_turn_that_may_spin_asks_for_a_while_before_it_sleeps(
     assert epoll.asked == [pytest.approx(1)]
 
 
-def test_what_nobody_waits_for_is_done_once_and_before_the_next_wait(reactor: Reactor) -> None:
+@pytest.mark.parametrize("spin", [False, True])
+def test_what_nobody_waits_for_is_done_before_a_sleep(
+    spin: bool, clock: Clock, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoll = TiredEpoll(clock)
+    monkeypatch.setattr(reactor, "_epoll", epoll)
+    asked: list[list[float]] = []
+    reactor.call_idle(lambda: asked.append(list(epoll.asked)))
+    reactor.turn(reactor.now)
+    assert not asked, "there may be more to do"
+    reactor.turn(reactor.now + 1, spin=spin)
+    assert len(asked) == 1
+    assert set(asked[0]) == {0}, "everything else was looked for first"
+    assert epoll.asked[-1] == pytest.approx(1)
+    reactor.turn(reactor.now + 1, spin=spin)
+    assert len(asked) == 1
+
+
+def test_what_nobody_waits_for_is_done_all_the_same_by_a_loop_that_is_never_idle(
+    clock: Clock, reactor: Reactor
+) -> None:
     done: list[str] = []
-    reactor.call_after(lambda: (done.append("first"), reactor.call_after(lambda: done.append("second")))[1])
+    reactor.call_idle(lambda: done.append("done"))
     reactor.turn(reactor.now)
-    assert done == ["first"]
+    assert not done
+    clock.now += 2 * IDLE_MOST_S
     reactor.turn(reactor.now)
-    reactor.turn(reactor.now)
-    assert done == ["first", "second"]
+    assert done == ["done"]
 
 
 def test_events_beyond_the_bound_come_with_the_next_turn(reactor: Reactor) -> None:

@@ -56,7 +56,12 @@ class Egress:
         else:
             before = vnet.NONE
             headers = tcp.complete_checksum(headers, 20 if v4 else 40, views)
-        self._write([before, headers, *views], len(headers) + size)
+        if self._device.write([before, headers, *views]):  # as _write does; most packets come by here
+            counters = self._counters
+            counters.packets_to_guest += 1
+            counters.bytes_to_guest += len(headers) + size
+        else:
+            self._counters.unsent += 1
 
     def datagram(
         self, addresses: bytes, source_port: int, destination_port: int, payload: bytes | memoryview

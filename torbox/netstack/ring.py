@@ -113,6 +113,11 @@ class Ring:
 
     def _grow(self, wanted: int) -> None:
         if not self._capacity:
+            if wanted <= RING_LEAST == self._hint and self.initial > RING_LEAST:
+                if self.pool.grants(RING_LEAST):
+                    self._storage = self.pool.take(RING_LEAST)
+                    self._capacity = RING_LEAST
+                return
             wanted = max(wanted, self._hint)
             # Forgotten by halves, unless it is filled again; and what is no super-packet needs little.
             self._hint = self._hint // 2 if self._hint > RING_SECOND else RING_LEAST

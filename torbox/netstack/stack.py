@@ -352,7 +352,7 @@ class Stack:
     def flush(self, now: float) -> None:
         """Send what there is to send; forget the connections that are CLOSED."""
         self._now = now
-        emit = self._egress.segment
+        emit, schedule = self._egress.segment, self.timers.schedule
         for connection in self.dirty:
             connection.output(now, emit)
             state = connection.state
@@ -369,7 +369,9 @@ class Stack:
                 self.half_open.discard(connection)
                 if state is State.TIME_WAIT:
                     self._time_wait[connection] = None
-            self.timers.schedule(connection)
+            scheduled = connection.scheduled
+            if scheduled is None or connection.deadline < scheduled.when:
+                schedule(connection)
         self.dirty.clear()
         while self.half_open.answered > self.config.max_half_open:
             self._give_way(self.half_open.next_answered())

@@ -29,8 +29,9 @@ from torbox.relay.counters import RelayCounters
 from torbox.upstream.interface import Reactor, Stream, Timer
 
 LOST_LINGER_S = 5.0  # seconds for the guest to take what had come before the far end was lost
-
-
+# Seconds of silence before the guest is asked, seconds between questions, how many: RFC 9293 §3.8.4, tcp(7).
+# The guest's kernel answers for its programs; but behind it may be a container that has gone without a word.
+KEEPALIVE = (7200.0, 75.0, 9)
 WATCH_S = 90.0  # seconds; Linux lets an orphan wait some 100 for a far end that takes nothing (tcp(7))
 
 
@@ -88,6 +89,7 @@ class TcpFlow:
 
     def connected(self) -> None:
         if self._connection is not None:
+            self._connection.keep_alive(*KEEPALIVE)
             self._connection.accept()
             self._relay.mark(self._connection)
 
@@ -134,16 +136,17 @@ class TcpFlow:
         connection = self._connection
         if connection is None:
             return False
-        if connection.state is State.CLOSED and connection.was_reset:
+        if connection.was_reset and connection.state is State.CLOSED:
             self._let_go()
             return False
-        again = self._stream.pump() if self._stream is not None else False
+        stream = self._stream
+        again = stream.pump() if stream is not None else False
         if self._lost:
             if not len(connection.snd_buf):
                 connection.abort()
                 self._let_go()
             return False
-        if connection.guest_finished:
+        if connection.receiver.finished:
             if not self._guest_ended and not len(connection.rcv_buf):
                 self._guest_ended = True
                 if self._stream is not None:

@@ -29,6 +29,7 @@ from torbox.relay.spin import Spin
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 MAX_EVENTS = 256  # one wait; more are fetched by the next, so that timers and the tun get their turn
 SWEEP_AT = 512  # timers; cancelled ones are swept out when they are half of at least this many
+IDLE_MOST_S = 0.001  # a loop that is never idle makes its idle calls after so many seconds
 LONGEST_WAIT_S = 3600.0  # epoll counts milliseconds in an int; nobody minds one empty turn an hour
 
 Ready = Callable[[int], None]
@@ -60,7 +61,8 @@ class Reactor:
         self._timers: list[tuple[float, int, ReactorTimer]] = []
         self._order = 0  # appointments of one moment are kept in the order they were made
         self._cancelled = 0
-        self._afterwards: list[Callable[[], None]] = []
+        self._idle_calls: list[Callable[[], None]] = []
+        self._idle_since = 0.0  # when the first of them was asked for
         self._spin = Spin()
         self.now = clock()
 
@@ -114,22 +116,27 @@ class Reactor:
             self._cancelled = max(0, self._cancelled - 1)
         return timers[0][0] if timers else math.inf
 
-    def call_after(self, callback: Callable[[], None]) -> None:
-        """Call once when everything of this turn has gone out: for what nobody waits for."""
-        self._afterwards.append(callback)
+    def call_idle(self, callback: Callable[[], None]) -> None:
+        """Call once when there is nothing else to do, or in IDLE_MOST_S: for what nobody waits for."""
+        if not self._idle_calls:
+            self._idle_since = self.now
+        self._idle_calls.append(callback)
+
+    def _make_idle_calls(self) -> None:
+        calls, self._idle_calls = self._idle_calls, []
+        for callback in calls:
+            callback()
 
     def turn(self, until: float = math.inf, *, spin: bool = False) -> int:
         """Wait for events, the next timer or `until`, whatever is first; the number of events handled.
 
         `spin`: what comes next may come soon, so wait actively for a moment before sleeping; see Spin.
         """
-        if self._afterwards:
-            afterwards, self._afterwards = self._afterwards, []
-            for callback in afterwards:
-                callback()
         wait_s = min(until, self.deadline) - self._clock() if until > self.now else 0.0
         events = self._wait(wait_s, self._spin if spin else None)
         now = self.now = self._clock()
+        if self._idle_calls and now - self._idle_since > IDLE_MOST_S:
+            self._make_idle_calls()
         ready = self._ready
         fresh = self._fresh
         fresh.clear()
@@ -153,6 +160,11 @@ class Reactor:
             return poll(0, MAX_EVENTS)
         wait_s = min(wait_s, LONGEST_WAIT_S)
         if spin is None:
+            if self._idle_calls:
+                events = poll(0, MAX_EVENTS)
+                if events:
+                    return events
+                self._make_idle_calls()
             return poll(wait_s, MAX_EVENTS)
         asleep = clock()
         end = asleep + min(spin.span_s, wait_s)
@@ -161,6 +173,8 @@ class Reactor:
             if events:
                 return events
             asleep = clock()
+        if self._idle_calls:
+            self._make_idle_calls()
         events = poll(wait_s, MAX_EVENTS)
         spin.slept(clock() - asleep)
         return events

@@ -164,12 +164,16 @@ class Relay:
         OSError: the device is gone.
         """
         stack, reactor = self.stack, self.reactor
-        spin = self._spin and self._was_small
-        events = reactor.turn(reactor.now if self.busy else min(until, stack.deadline), spin=spin)
+        deadline = stack.deadline
+        if self._tun_readable or stack.dirty:
+            until = reactor.now
+        elif deadline < until:
+            until = deadline
+        events = reactor.turn(until, spin=self._spin and self._was_small)
         now = reactor.now
         if self._tun_readable:
             self._tun_readable = stack.receive(now)
-        if stack.deadline <= now:
+        if deadline <= now:
             stack.expire(now)
         if self._opened:
             self._open_all()
@@ -177,10 +181,12 @@ class Relay:
         if stack.dirty:
             self._pump()
             stack.flush(now)
-            for connection in self._again:
-                stack.mark(connection)
-            self._again.clear()
-        moved = stack.counters.bytes_from_guest + stack.counters.bytes_to_guest
+            if self._again:
+                for connection in self._again:
+                    stack.mark(connection)
+                self._again.clear()
+        counters = stack.counters
+        moved = counters.bytes_from_guest + counters.bytes_to_guest
         self._was_small = 0 < moved - self._bytes_seen < SMALL
         self._bytes_seen = moved
         return events

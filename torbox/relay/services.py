@@ -92,6 +92,8 @@ class GatewayServices:
     def answer_noted(self, now: float) -> None:
         """Once a turn: answer what was noted, and some of what waits; the answers go out now or later."""
         self._queue.begin_turn()
+        if not self._noted:
+            return
         noted, self._noted = self._noted, []
         for key, query in noted:
             self._names.answer(query, now, self._reply_to(key))

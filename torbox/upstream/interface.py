@@ -148,5 +148,5 @@ class Reactor(Protocol):
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call once in the first turn at or after `when`."""
 
-    def call_after(self, callback: Callable[[], None]) -> None:
-        """Call once when everything of this turn has gone out: for what nobody waits for."""
+    def call_idle(self, callback: Callable[[], None]) -> None:
+        """Call once when there is nothing else to do, or soon: for what nobody waits for."""

@@ -91,6 +91,7 @@ class SocketStream:
         "_starved",
         "_timer",
         "_tx",
+        "_unacknowledged",
         "_writable",
     )
 
@@ -114,6 +115,7 @@ class SocketStream:
         self._phase = _Phase.CONNECTING
         self._first = b""  # came behind the handshake, and waits for room
         self._readable = self._writable = self._bulk = False
+        self._unacknowledged = False  # something was read, and nothing sent since that would say so
         self._finish_wanted = self._guest_finished = self._far_finished = self._send_failed = False
         self._gone = self._hung_up = self._starved = self._reset = self._far_confirmed = False
         self._is_tcp = family != socket.AF_UNIX
@@ -240,11 +242,18 @@ class SocketStream:
                 views = rx.peek(0, budget)
                 if not views:
                     return False
-                wanted = sum(map(len, views))
-                sent = sock.send(views[0]) if len(views) == 1 else sock.sendmsg(views)
+                if len(views) == 1:
+                    wanted = len(views[0])
+                    sent = sock.send(views[0])
+                else:
+                    wanted = sum(map(len, views))
+                    sent = sock.sendmsg(views)
                 rx.consume(sent)
+                self._unacknowledged = False
                 if sent < wanted:
                     self._writable = False
+                    return False
+                if not len(rx):
                     return False
                 budget -= sent
             return True
@@ -280,12 +289,11 @@ class SocketStream:
             if not got:
                 self._finish_far()
                 return False
-            if got < room:
+            if got < room and not self._hung_up:
                 if got < SHORT_READ:
-                    self._reactor.call_after(self._acknowledge)
-                if not self._hung_up:
-                    self._readable = False
-                    return False
+                    self.acknowledge_soon()
+                self._readable = False
+                return False
             budget -= got
         return True
 
@@ -321,14 +329,20 @@ class SocketStream:
         if self._phase is _Phase.OPEN:
             self._owner.moved()
 
-    def _acknowledge(self) -> None:
-        """Let the kernel acknowledge at once what was read, but not before the guest has it (6 µs).
+    def acknowledge_soon(self) -> None:
+        """Have the kernel acknowledge what was read, unless the guest's next request does so first.
 
         The far end may hold its next bytes until then (Nagle), and the kernel leaves quick-ACK mode by
-        itself: without this a small request can cost 44 ms.
+        itself: without this a small request can cost 44 ms. It costs 6 µs, a packet of its own.
         """
-        if self._is_tcp and self._socket is not None:
+        if self._is_tcp and not self._unacknowledged:
+            self._unacknowledged = True
+            self._reactor.call_idle(self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        if self._unacknowledged and self._socket is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        self._unacknowledged = False
 
     def _finish_far(self) -> None:
         self._far_finished = True

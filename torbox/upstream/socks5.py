@@ -96,7 +96,7 @@ class Socks5Stream(SocketStream):
         if why is not None:
             self._refuse(why)
             return
-        self._reactor.call_after(self._acknowledge)
+        self.acknowledge_soon()
         self._open(client.rest)
 
     def _confirm_end(self) -> None:
