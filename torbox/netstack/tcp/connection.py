@@ -214,8 +214,10 @@ class TcpConnection(Endpoint):
 
     def segment_arrives(self, segment: Segment, now: float) -> None:
         state = self.state
-        if self.keepalive is not None:
-            self.keepalive.heard(now)
+        keepalive = self.keepalive
+        if keepalive is not None:
+            keepalive.heard_at = now  # as `heard` says it, without its call
+            keepalive.asked = 0
         if state is ESTABLISHED:
             if take_predicted(self, segment, now):
                 return

@@ -156,7 +156,7 @@ class Endpoint:
             deadline = receiver.ack_at
         keepalive = self.keepalive
         if keepalive is not None:
-            if keepalive.heard_at < 0:
+            if keepalive.due_at == INFINITE:
                 keepalive.begin(now)
             if keepalive.due_at < deadline:
                 deadline = keepalive.due_at
