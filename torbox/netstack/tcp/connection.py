@@ -8,8 +8,9 @@ How it works. Three calls drive it, and none calls out again:
     output(now, emit)            everything that may be sent now, once per loop turn
 
 so a burst of segments is answered once, and what the upstream put into `snd_buf` in the same turn
-carries the acknowledgement. The third is in endpoint.py. `accept`, `close` and `abort` belong to the
-upstream's side; they change state and mark the connection for the next flush.
+carries the acknowledgement. The third is in endpoint.py. Of the first, prediction.py is the short way, for
+the segment that was expected. `accept`, `close` and `abort` belong to the upstream's side; they change state
+and mark the connection for the next flush.
 
 Honest connect: a SYN opens the connection in SYN-RECEIVED but is held, unanswered, until `accept`. So a
 refused upstream is a refused connection in the guest, and one that hangs looks like a host that hangs.
