@@ -72,3 +72,18 @@ def test_no_options_are_too_strange(data: bytes) -> None:
 def test_options_up_to_the_first_malformed_one_count(data: bytes, mss: int, scale: int) -> None:
     found = options.parse(data)
     assert (found.mss, found.window_scale) == (mss, scale)
+
+
+@given(
+    values=st.binary(min_size=11, max_size=11),
+    spoiled=st.none() | st.tuples(st.integers(0, 19), st.integers(0, 255)),
+)
+def test_the_options_of_linux_are_read_at_once_as_one_by_one(
+    values: bytes, spoiled: tuple[int, int] | None
+) -> None:
+    data = bytearray(b"\2\4" + values[:2] + b"\4\2\x08\x0a" + values[2:10] + b"\1\3\3" + values[10:])
+    if spoiled is not None:
+        data[spoiled[0]] = spoiled[1]
+    at_once, one_by_one = options.parse(bytes(data)), options.parse(b"\1" + data)
+    for name in options.SynOptions.__slots__:
+        assert getattr(at_once, name) == getattr(one_by_one, name)

@@ -32,6 +32,22 @@ def test_a_silent_guest_is_asked_and_given_up_when_it_never_answers() -> None:
     assert not book.stack.connections
 
 
+def test_what_the_guest_says_in_the_turn_of_the_wish_does_not_undo_it() -> None:
+    book = established()
+    assert book.connection is not None
+    book.connection.keep_alive(100.0, 10.0, 3)
+    book.play(
+        """
+        >> P. 1:11 ack 1 win 64000  # it arrives before the connection is next asked what it has to say
+        +0.04
+        << . 1:1 ack 11
+        +99
+        +2
+        << . 0:0 ack 11
+        """
+    )
+
+
 def test_an_answer_begins_the_silence_anew() -> None:
     established().play(
         """

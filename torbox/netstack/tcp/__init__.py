@@ -3,6 +3,7 @@
 
     connection   the state machine of RFC 9293 §3.10: what happens to a connection
     endpoint     its parts, and what may be sent in each state
+    prediction   the short way of the segment that was expected
     sender       the send half: sequence space, windows, retransmission, congestion
     receiver     the receive half: what is acceptable, in what order, when to acknowledge
     outoforder   segments that came too early

@@ -8,8 +8,9 @@ How it works. Three calls drive it, and none calls out again:
     output(now, emit)            everything that may be sent now, once per loop turn
 
 so a burst of segments is answered once, and what the upstream put into `snd_buf` in the same turn
-carries the acknowledgement. The third is in endpoint.py. `accept`, `close` and `abort` belong to the
-upstream's side; they change state and mark the connection for the next flush.
+carries the acknowledgement. The third is in endpoint.py. Of the first, prediction.py is the short way, for
+the segment that was expected. `accept`, `close` and `abort` belong to the upstream's side; they change state
+and mark the connection for the next flush.
 
 Honest connect: a SYN opens the connection in SYN-RECEIVED but is held, unanswered, until `accept`. So a
 refused upstream is a refused connection in the guest, and one that hangs looks like a host that hangs.
@@ -24,18 +25,19 @@ nothing can wander on it for minutes.
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable
 
 from torbox.netstack.flow import FlowKey
 from torbox.netstack.ring import POOL, RING_LIMIT, RingPool
 from torbox.netstack.tcp import options as tcp_options
-from torbox.netstack.tcp.endpoint import HANDSHAKE, Endpoint
+from torbox.netstack.tcp.endpoint import CLOSED, ESTABLISHED, HANDSHAKE, INFINITE, Endpoint
 from torbox.netstack.tcp.keepalive import Keepalive
 from torbox.netstack.tcp.options import Blocks
+from torbox.netstack.tcp.prediction import take_predicted
 from torbox.netstack.tcp.receiver import MAX_WINDOW_FIELD
 from torbox.netstack.tcp.sender import MAX_HANDSHAKE_RETRANSMITS, MAX_RETRANSMITS, MIN_MSS
-from torbox.netstack.tcp.sequence import MASK, after, before, distance
+from torbox.netstack.tcp.sequence import HALF, MASK, after, before, distance
 from torbox.netstack.tcp.state import State
 from torbox.netstack.wire.tcp import ACK, FIN, RST, SYN, Segment
 
@@ -46,7 +48,17 @@ SYN_GRACE_S = 1.0  # seconds it may come late: it waits in a queue while the wor
 DEFAULT_MSS = {4: 536, 6: 1220}  # bytes, when the guest names none: §3.7.1
 
 SYNCHRONISED_TEXT = (State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2)
+SYN_OR_FIN = SYN | FIN
 FINISHED = (State.CLOSING, State.LAST_ACK, State.TIME_WAIT)  # both have said all: a reset breaks nothing
+
+
+@functools.cache
+def _scale_of(limit: int) -> int:
+    """Bits to shift, so that a window of `limit` bytes can be announced."""
+    scale = 0
+    while MAX_WINDOW_FIELD << scale < limit:
+        scale += 1
+    return min(scale, tcp_options.MAX_WINDOW_SCALE)
 
 
 class TcpConnection(Endpoint):
@@ -86,7 +98,7 @@ class TcpConnection(Endpoint):
             pool=pool,
         )
         self._mark = mark
-        self._opened_at = math.inf  # the guest's first SYN; none, if it was us who opened
+        self._opened_at = INFINITE  # the guest's first SYN; none, if it was us who opened
 
     @property
     def guest_finished(self) -> bool:
@@ -121,7 +133,7 @@ class TcpConnection(Endpoint):
     def accept(self) -> None:
         """The upstream is connected: the SYN may be answered."""
         self._accepted = True
-        self._linger_at = math.inf
+        self._linger_at = INFINITE
         self._mark(self)
 
     def close(self) -> None:
@@ -175,7 +187,7 @@ class TcpConnection(Endpoint):
     def _end(self, *, reset: bool) -> None:
         self.state = State.CLOSED
         self.was_reset = reset
-        self.deadline = math.inf
+        self.deadline = INFINITE
         if reset:
             self.rcv_buf.clear()
         self.snd_buf.clear()
@@ -197,23 +209,28 @@ class TcpConnection(Endpoint):
                 if value >= 0 and value != self.timestamps.recent:
                     return after(value, self.timestamps.recent)
             return not before(syn.seq, receiver.nxt)
-        if self.state is State.SYN_RECEIVED and self._opened_at != math.inf:
+        if self.state is State.SYN_RECEIVED and self._opened_at != INFINITE:
             return (syn.seq + 1) & MASK != receiver.nxt
         return False
 
     def segment_arrives(self, segment: Segment, now: float) -> None:
         state = self.state
-        if state is State.CLOSED:
+        keepalive = self.keepalive
+        if keepalive is not None:
+            keepalive.heard_at = now  # as `heard` says it, without its call
+            keepalive.asked = 0
+        if state is ESTABLISHED:
+            if take_predicted(self, segment, now):
+                return
+        elif state is CLOSED:
             return
-        if self.keepalive is not None:
-            self.keepalive.heard(now)
-        if state is State.SYN_SENT:
+        elif state is State.SYN_SENT:
             self._arrives_in_syn_sent(segment, now)
             return
         receiver, sender, timestamps = self.receiver, self.sender, self.timestamps
         flags, seq, data = segment.flags, segment.seq, segment.data
         size = len(data)
-        if flags & (SYN | FIN):
+        if flags & SYN_OR_FIN:
             size += (flags & SYN) // SYN + (flags & FIN)
 
         # Before the first: PAWS, RFC 7323 §5.3
@@ -224,16 +241,16 @@ class TcpConnection(Endpoint):
         if timestamps is not None and not flags & RST:
             if value < 0:
                 return  # §3.2: once negotiated, it is in every segment
-            if value != timestamps.recent and timestamps.is_old(value, now):
+            if (value - timestamps.recent) & MASK >= HALF and timestamps.is_old(value, now):
                 self._not_acceptable(segment, size, now)
                 return
 
         # First, the sequence number
-        if not receiver.is_acceptable(seq, size):
+        if seq != receiver.nxt and not receiver.is_acceptable(seq, size):
             if not flags & RST:
                 self._not_acceptable(segment, size, now)
             return
-        if timestamps is not None and value >= 0 and not after(seq, receiver.acknowledged):
+        if timestamps is not None and value >= 0 and (receiver.acknowledged - seq) & MASK < HALF:
             timestamps.recent = value  # §4.3: of the segment that the last acknowledgement waited for
             timestamps.recent_at = now
 
@@ -255,15 +272,17 @@ class TcpConnection(Endpoint):
             return
         ack = segment.ack
         if state is State.SYN_RECEIVED:
-            if not (after(ack, sender.una) and not after(ack, sender.max)):
+            if not 0 < (ack - sender.una) & MASK <= (sender.max - sender.una) & MASK:
                 self._reset_seq = ack  # §3.10.7.4: not an answer to anything sent
                 return
             self.state = state = State.FIN_WAIT_1 if sender.closing else State.ESTABLISHED
             sender.set_window(seq, ack, segment.window << sender.scale)
-        if after(ack, sender.max) or distance(ack, sender.una) > max(sender.max_wnd, MAX_WINDOW_FIELD):
-            receiver.challenge(now)  # RFC 5961 §5
-            return
-        if after(ack, sender.una):
+        advance = (ack - sender.una) & MASK
+        if advance > (sender.max - sender.una) & MASK:  # behind SND.UNA or beyond SND.MAX
+            if after(ack, sender.max) or distance(ack, sender.una) > max(sender.max_wnd, MAX_WINDOW_FIELD):
+                receiver.challenge(now)  # RFC 5961 §5
+                return
+        elif advance:
             age_s = -1.0
             if timestamps is not None and sender.undo is not None:
                 age_s = timestamps.age_s(echo, now)
@@ -275,7 +294,7 @@ class TcpConnection(Endpoint):
                 state = self._fin_acknowledged(state, now)
                 if state is State.CLOSED:
                     return
-        elif ack == sender.una:
+        else:
             window = segment.window << sender.scale
             if sender.max != ack:
                 if blocks and self.sack:
@@ -283,13 +302,13 @@ class TcpConnection(Endpoint):
                         sender.duplicate()
                 elif not size and window == sender.wnd:
                     sender.duplicate()
-            if sender.persist_at != math.inf:
+            if sender.persist_at != INFINITE:
                 sender.retries = 0  # whoever answers probes is alive
             sender.update_window(seq, ack, window)
 
         # Sixth, URG: ignored. Seventh, the text; eighth, FIN
         if size:
-            if state in SYNCHRONISED_TEXT:
+            if state is ESTABLISHED or state in SYNCHRONISED_TEXT:
                 if self._unread and data:
                     self.abort()
                     return
@@ -371,10 +390,7 @@ class TcpConnection(Endpoint):
 
     def _window_scale(self) -> int:
         """Bits to shift, so that all of the ring can be announced."""
-        scale = 0
-        while MAX_WINDOW_FIELD << scale < self.rcv_buf.limit:
-            scale += 1
-        return min(scale, tcp_options.MAX_WINDOW_SCALE)
+        return _scale_of(self.rcv_buf.limit)
 
     def _fin_acknowledged(self, state: State, now: float) -> State:
         if state is State.FIN_WAIT_1:
@@ -396,7 +412,7 @@ class TcpConnection(Endpoint):
     def _wait(self, now: float) -> None:
         self.state = State.TIME_WAIT
         self._linger_at = now + TIME_WAIT_S
-        self.sender.rto_at = self.sender.persist_at = math.inf
+        self.sender.rto_at = self.sender.persist_at = INFINITE
 
     # What the clock says
 
@@ -409,7 +425,7 @@ class TcpConnection(Endpoint):
             return
         keepalive = self.keepalive
         if keepalive is not None and now >= keepalive.due_at and self.state not in HANDSHAKE:
-            busy = self.sender.max != self.sender.una or self.sender.persist_at != math.inf
+            busy = self.sender.max != self.sender.una or self.sender.persist_at != INFINITE
             self.sender.probe_now |= keepalive.is_due(now, busy=busy)
             if keepalive.exhausted:
                 self.abort()

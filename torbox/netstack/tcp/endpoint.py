@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Any
 
 from torbox.netstack.flow import FlowKey
@@ -30,9 +31,15 @@ from torbox.netstack.wire.tcp import ACK, FIN, PSH, RST, SYN, HeaderTemplate
 
 FIN_WAIT_2_S = 60.0  # seconds the guest may take to end its half when nobody reads it; Linux, tcp_fin_timeout
 
+pack_ports = Struct("!HH").pack
+
 Emit = Callable[[bytes, Sequence[memoryview], int, int], None]
 """emit(IP and TCP header, views of the data, its size in bytes, the largest segment it may be sent in)"""
 
+INFINITE = math.inf  # seconds; a name of the module is found faster than one of another, as these are:
+CLOSED = State.CLOSED
+SYN_RECEIVED = State.SYN_RECEIVED
+ESTABLISHED = State.ESTABLISHED
 SENDING = (State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK)
 HANDSHAKE = (State.SYN_SENT, State.SYN_RECEIVED)
 
@@ -77,11 +84,9 @@ class Endpoint:
         pool: RingPool,
     ) -> None:
         self.key = key
-        self.path = HeaderTemplate(
-            key.remote_address + key.guest_address,
-            key.remote_port.to_bytes(2, "big") + key.guest_port.to_bytes(2, "big"),
-        )
-        self.state = State.CLOSED
+        guest_address, guest_port, remote_address, remote_port = key
+        self.path = HeaderTemplate(remote_address + guest_address, pack_ports(remote_port, guest_port))
+        self.state = CLOSED
         self.owner: Any = None
         self.scheduled: Any = None  # the timer queue's
         self.rcv_buf = Ring(ring_limit, pool=pool)
@@ -95,10 +100,10 @@ class Endpoint:
         self.timestamps: Timestamps | None = Timestamps(clock_offset)  # likewise
         self.keepalive: Keepalive | None = None
         self.was_reset = False
-        self.deadline = math.inf
+        self.deadline = INFINITE
         self._accepted = False
         self._unread = False  # nobody takes anything out of `rcv_buf` any more
-        self._linger_at = math.inf
+        self._linger_at = INFINITE
         self._reset_seq = -1  # the sequence number of a reset that is due
 
     def limit_segments(self, mss: int) -> bool:
@@ -120,38 +125,42 @@ class Endpoint:
         state, sender, receiver = self.state, self.sender, self.receiver
         if self._reset_seq >= 0:
             self._send_reset(now, emit)
-        if state is State.CLOSED:
+        if state is CLOSED:
             return
-        if state in SENDING:
-            if receiver.out_of_order and receiver.ack_now:
-                self._acknowledge(now, emit)  # RFC 5681 §2: one with text would not count as a duplicate
-            if sender.resend_now:
-                self._resend(now, emit)
-            if sender.buffer or sender.closing:
-                self._send(now, emit)
-        elif state in HANDSHAKE:
+        if state is SYN_RECEIVED or state is State.SYN_SENT:
             if self._accepted and sender.nxt == sender.una:
                 self._send_syn(now, emit)
-            receiver.ack_now = False
-        elif self._unread and state is State.FIN_WAIT_2 and self._linger_at == math.inf:
-            self._linger_at = now + FIN_WAIT_2_S
-        if sender.probe_now:
-            sender.probe_now = False
-            if state not in HANDSHAKE:
+            receiver.ack_now = sender.probe_now = False
+        else:
+            if state is ESTABLISHED or state in SENDING:
+                if receiver.ack_now and receiver.out_of_order:
+                    self._acknowledge(now, emit)  # RFC 5681 §2: one with text would not count as a duplicate
+                if sender.resend_now:
+                    self._resend(now, emit)
+                if sender.closing or sender.buffer:
+                    self._send(now, emit)
+            elif self._unread and state is State.FIN_WAIT_2 and self._linger_at == INFINITE:
+                self._linger_at = now + FIN_WAIT_2_S
+            if sender.probe_now:
+                sender.probe_now = False
                 self._say(now, emit, (sender.una - 1) & MASK, ACK)
-        if receiver.ack_now or (receiver.wants_update() and state not in HANDSHAKE):
-            self._acknowledge(now, emit)
-        if self.keepalive is not None and self.keepalive.heard_at < 0:
-            self.keepalive.begin(now)
-        self.rcv_buf.release()
-        self.snd_buf.release()
-        self._arm()
-
-    def _arm(self) -> None:
-        sender = self.sender
-        self.deadline = min(sender.rto_at, sender.persist_at, self.receiver.ack_at, self._linger_at)
-        if self.keepalive is not None:
-            self.deadline = min(self.deadline, self.keepalive.due_at)
+            if receiver.ack_now or receiver.wants_update():
+                self._acknowledge(now, emit)
+        # The earliest of all: without `min`, which costs more than three comparisons.
+        deadline = self._linger_at
+        if sender.rto_at < deadline:
+            deadline = sender.rto_at
+        if sender.persist_at < deadline:
+            deadline = sender.persist_at
+        if receiver.ack_at < deadline:
+            deadline = receiver.ack_at
+        keepalive = self.keepalive
+        if keepalive is not None:
+            if keepalive.due_at == INFINITE:
+                keepalive.begin(now)
+            if keepalive.due_at < deadline:
+                deadline = keepalive.due_at
+        self.deadline = deadline
 
     def _say(
         self,
@@ -164,9 +173,9 @@ class Endpoint:
         sack: bytes = b"",
     ) -> None:
         """One segment, which acknowledges all that has come."""
-        receiver = self.receiver
+        receiver, timestamps = self.receiver, self.timestamps
         window = receiver.window_field()
-        options = self.timestamps.option(now) + sack if self.timestamps is not None else sack
+        options = timestamps.option(now) + sack if timestamps is not None else sack
         headers = self.path.headers(seq, receiver.nxt, flags, window, options, size)
         emit(headers, views, size, self.sender.mss)
 
@@ -216,14 +225,25 @@ class Endpoint:
 
     def _send(self, now: float, emit: Emit) -> None:
         sender = self.sender
-        pending = sender.pending()
-        usable = sender.usable()
+        buffer = sender.buffer
+        offset = (sender.nxt - sender.una) & MASK  # never negative; this is `pending` and `usable`, at once
+        pending = len(buffer) - offset
+        if not (pending or sender.closing):
+            return  # all is in flight
+        if sender.scoreboard:
+            usable = sender.usable()
+        else:
+            usable = (sender.wnd if sender.wnd < sender.cwnd else sender.cwnd) - offset
         while pending > 0 and usable > 0:
-            hole = self.super_size
+            size = self.super_size
             if sender.nxt != sender.max and sender.scoreboard:
-                hole = min(hole, sender.skip())
+                size = min(size, sender.skip())
+                offset = (sender.nxt - sender.una) & MASK
                 pending, usable = sender.pending(), sender.usable()
-            size = min(pending, usable, hole)
+            if pending < size:
+                size = pending
+            if usable < size:
+                size = usable
             if size <= 0 or (usable < pending and sender.is_silly(usable)):
                 break
             flags = ACK
@@ -233,9 +253,9 @@ class Endpoint:
                 if sender.closing and size < usable:
                     flags = ACK | PSH | FIN
                     taken += 1
-            views = sender.buffer.peek(distance(sender.una, sender.nxt), size)
-            self._say(now, emit, sender.nxt, flags, views, size)
+            self._say(now, emit, sender.nxt, flags, buffer.peek(offset, size), size)
             sender.sent(taken, now)
+            offset += taken
             pending -= taken
             usable -= taken
         if sender.closing and pending == 0 and usable > 0 and not sender.fin_acknowledged:

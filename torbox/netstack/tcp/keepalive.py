@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+INFINITE = math.inf  # seconds
+
 
 class Keepalive:
     """`idle_s`: silence before the first question; `interval_s` between them; `count` before giving up."""
@@ -23,7 +25,7 @@ class Keepalive:
         )  # §3.8.4: no single lost answer may end a connection; one must be asked for
         self.asked = 0  # questions without an answer
         self.heard_at = -1.0  # seconds; not known before `begin`
-        self.due_at = math.inf
+        self.due_at = INFINITE  # likewise, and only then
 
     def begin(self, now: float) -> None:
         self.heard_at = now

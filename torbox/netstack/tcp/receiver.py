@@ -19,13 +19,14 @@ from collections.abc import Sequence
 from torbox.netstack.ring import Ring
 from torbox.netstack.tcp.options import MAX_SACK_BLOCKS
 from torbox.netstack.tcp.outoforder import OutOfOrder
-from torbox.netstack.tcp.sequence import MASK, distance
+from torbox.netstack.tcp.sequence import HALF, MASK, distance
 
 ACK_DELAY_S = 0.04  # RFC 1122 §4.2.3.2 allows 0.5; Linux uses 40 ms
 ACK_NOW_SIZE = 30_000  # bytes of one segment; a bulk sender's packet, whose next one waits for room
 CHALLENGE_INTERVAL_S = 0.05  # RFC 5961 §7 asks for a limit; below any peer's probe interval
 SUPER_PACKET = 65535  # bytes, the most one segment from the guest can hold
 MAX_WINDOW_FIELD = 65535  # the header has 16 bits
+INFINITE = math.inf  # seconds; a name of the module is found faster than one of another
 MAX_DUPLICATES = 3  # acknowledgements in a row, RFC 5681 §3.2: no more is needed for a fast retransmit
 
 
@@ -60,9 +61,9 @@ class Receiver:
         self.told = 0  # RCV.NXT and all the room there was when the guest was last told of it
         self.scale = 0  # bits, as offered in our SYN
         self.ack_now = False
-        self.ack_at = math.inf  # when a delayed acknowledgement is due
+        self.ack_at = INFINITE  # when a delayed acknowledgement is due
         self.unacknowledged = 0  # bytes taken since the last acknowledgement
-        self.challenge_at = -math.inf  # when the next answer to a segment without text may go out
+        self.challenge_at = -INFINITE  # when the next answer to a segment without text may go out
         self.fin_seq = -1  # where the guest's FIN lies, once seen
         self.finished = False  # the FIN is in order: nothing more can come
         self.out_of_order: OutOfOrder | None = None
@@ -94,7 +95,7 @@ class Receiver:
         if self.finished:
             self.ack_now = True
             return
-        start = distance(self.nxt, seq)
+        start = distance(self.nxt, seq) if seq != self.nxt else 0
         size = len(data)
         if fin and self.fin_seq < 0 and start + size <= self.buffer.free:
             self.fin_seq = (seq + size) & MASK
@@ -108,13 +109,14 @@ class Receiver:
             self.ack_now = True  # RFC 5681 §4.2: a duplicate acknowledgement tells of the gap
             self.duplicates += 1
         else:
-            self._append(data, now)
+            self.append(data, now)
         if self.fin_seq == self.nxt:
             self.nxt = (self.nxt + 1) & MASK
             self.finished = self.ack_now = True
             self.forget_out_of_order()
 
-    def _append(self, data: memoryview, now: float) -> None:
+    def append(self, data: memoryview, now: float) -> None:
+        """Text that begins at RCV.NXT. As much as there is room for is taken."""
         size = len(data)
         if not size:
             return
@@ -123,7 +125,7 @@ class Receiver:
         self.unacknowledged += taken
         if taken < size or size >= ACK_NOW_SIZE or self.unacknowledged >= 2 * self.mss:
             self.ack_now = True
-        elif self.ack_at == math.inf:
+        elif self.ack_at == INFINITE:
             self.ack_at = now + ACK_DELAY_S
         if self.out_of_order:
             for piece in self.out_of_order.take(self.nxt):
@@ -178,38 +180,46 @@ class Receiver:
             self.out_of_order.clear()
             self.out_of_order = None
 
-    def _edge(self) -> int:
-        """How far the right edge may lie from RCV.NXT now: all the room, unless that is not worth telling."""
-        free = self.buffer.free
-        offered = distance(self.nxt, self.advertised)
-        if free - offered < min(self._room(free) // 2, self.mss):
-            return max(offered, 0)
-        self.told = (self.nxt + free) & MASK
-        return free
-
     def wants_update(self) -> bool:
-        """Whether so much was read since the guest was told of the room that it should be told again."""
-        free = self.buffer.free
-        growth = free - distance(self.nxt, self.told)
-        worth = min(self._room(free) // 2, max(self.mss, SUPER_PACKET))
-        return not self.finished and growth >= max(worth, 1)
+        """Whether so much was read since the guest was told of the room that it should be told again.
 
-    def _room(self, free: int) -> int:
-        """RCV.BUFF, in bytes: what the ring may hold at present, which is little when memory is short.
-
-        Steps are measured by this and not by the ring's limit; otherwise 4 KiB, all that a newcomer gets
-        then, would never be worth telling, and its window stayed closed.
+        Worth it is a super-packet, or half of RCV.BUFF.
         """
-        return free + len(self.buffer)
+        if self.finished:
+            return False
+        free = self.buffer.free
+        growth = free - (((self.told - self.nxt + HALF) & MASK) - HALF)
+        if growth <= 0:
+            return False
+        if growth >= SUPER_PACKET and growth >= self.mss:
+            return True
+        # RCV.BUFF is what the ring may hold at present, which is little when memory is short. Steps are
+        # measured by this and not by the ring's limit; otherwise 4 KiB, all that a newcomer gets then, would
+        # never be worth telling, and its window stayed closed.
+        return growth >= free // 2 and growth >= (free + len(self.buffer)) // 2
 
     def window_field(self) -> int:
-        """The window for a segment that is sent now, as the header has it; it acknowledges all."""
-        field = min(self._edge() >> self.scale, MAX_WINDOW_FIELD)
+        """The window for a segment that is sent now, as the header has it; it acknowledges all.
+
+        The right edge moves to where all the room ends, if that is worth telling: a segment, or half of
+        RCV.BUFF (see `wants_update`). Else it stays.
+        """
+        nxt, free = self.nxt, self.buffer.free
+        offered = ((self.advertised - nxt + HALF) & MASK) - HALF
+        growth = free - offered
+        if growth < self.mss and (growth < free // 2 or growth < (free + len(self.buffer)) // 2):
+            edge = offered if offered > 0 else 0
+        else:
+            self.told = (nxt + free) & MASK
+            edge = free
+        field = edge >> self.scale
+        if field > MAX_WINDOW_FIELD:
+            field = MAX_WINDOW_FIELD
         window = field << self.scale
-        if window > distance(self.nxt, self.advertised):
-            self.advertised = (self.nxt + window) & MASK
-        self.acknowledged = self.nxt
+        if window > offered:
+            self.advertised = (nxt + window) & MASK
+        self.acknowledged = nxt
         self.ack_now = False
-        self.ack_at = math.inf
+        self.ack_at = INFINITE
         self.unacknowledged = self.duplicates = 0
         return field

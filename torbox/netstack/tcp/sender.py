@@ -30,7 +30,7 @@ from torbox.netstack.ring import Ring
 from torbox.netstack.tcp.options import Blocks
 from torbox.netstack.tcp.rtt import RttEstimator
 from torbox.netstack.tcp.scoreboard import Scoreboard
-from torbox.netstack.tcp.sequence import MASK, after, before, distance
+from torbox.netstack.tcp.sequence import HALF, MASK, after, before, distance
 
 MIN_MSS = 64  # bytes; a guest that announces less would make a packet of every byte (Linux: 48)
 DUPLICATE_ACKS = 3  # RFC 5681 §3.2
@@ -39,6 +39,7 @@ MAX_HANDSHAKE_RETRANSMITS = 7  # 3 minutes for a SYN, likewise
 SILLY_SIZE = 4096  # bytes, see `is_silly`: where the cost of a packet no longer matters against its bytes
 RECOVERY_GRACE_S = 0.01  # a guest's turn, beside the way there and back
 CLOCK_GRAIN_S = 0.001  # of timestamps, in seconds
+INFINITE = math.inf  # seconds; a name of the module is found faster than one of another
 CWND_OPEN = 1 << 30  # bytes; no limit, the largest window a peer can announce
 
 
@@ -104,7 +105,7 @@ class Sender:
         self.rtt = RttEstimator()
         self.timed_seq = -1  # the acknowledgement that ends the measurement under way
         self.timed_at = 0.0
-        self.rto_at = self.persist_at = math.inf
+        self.rto_at = self.persist_at = INFINITE
         self.retries = 0  # time-outs in a row
         self.resent = 0  # segments sent again, ever
 
@@ -120,26 +121,30 @@ class Sender:
         if not self.syn_acknowledged:
             self.syn_acknowledged = True
             size -= 1
-        if size > len(self.buffer):
-            size = len(self.buffer)
+        buffered = len(self.buffer)
+        if size > buffered:
+            size = buffered
             self.fin_acknowledged = True
         if size:
             self.buffer.consume(size)
         self.una = ack
         if self.undo is not None:
             self._judge(now, age_s)
-        if before(self.nxt, ack):
+        if (self.nxt - ack) & MASK >= HALF:
             self.nxt = ack
-        self.retries = self.rtt.backoff = 0
-        self.persist_at = math.inf
-        if self.timed_seq >= 0 and not before(ack, self.timed_seq):
-            self.rtt.sample(now - self.timed_at)
+        self.retries = 0
+        rtt = self.rtt
+        if rtt.backoff:
+            rtt.come_back()
+        self.persist_at = INFINITE
+        if self.timed_seq >= 0 and (ack - self.timed_seq) & MASK < HALF:
+            rtt.sample(now - self.timed_at)
             self.timed_seq = -1
         if self.scoreboard is not None:
             self.scoreboard.acknowledge(ack)
         if not self.recovering:
             self.duplicates = 0
-            if not before(ack, self.recover):
+            if (ack - self.recover) & MASK < HALF:
                 self.recover = ack  # keeps up, so that it can never seem to lie ahead
             if self.cwnd < CWND_OPEN:
                 growth = size if self.cwnd < self.ssthresh else self.mss * size // self.cwnd
@@ -153,7 +158,7 @@ class Sender:
             self.duplicates = 0
             self.cwnd = self.ssthresh
         self.impatient = False
-        self.rto_at = now + self.patience_s() if self.max != ack else math.inf
+        self.rto_at = now + self.patience_s() if self.max != ack else INFINITE
 
     def patience_s(self) -> float:
         """How long to wait for an acknowledgement.
@@ -216,7 +221,16 @@ class Sender:
 
     def update_window(self, seq: int, ack: int, window: int) -> None:
         """RFC 9293 §3.10.7.4: only a segment that is not older than the last may set SND.WND."""
-        if before(self.wl1, seq) or (self.wl1 == seq and not before(ack, self.wl2)):
+        if self.wl1 == seq:
+            if (ack - self.wl2) & MASK >= HALF:
+                return
+        elif (self.wl1 - seq) & MASK < HALF:
+            return
+        if self.persist_at == INFINITE and window <= self.max_wnd:  # all there is to it as a rule
+            self.wnd = window
+            self.wl1 = seq
+            self.wl2 = ack
+        else:
             self.set_window(seq, ack, window)
 
     def set_window(self, seq: int, ack: int, window: int) -> None:
@@ -225,9 +239,9 @@ class Sender:
         self.wl2 = ack
         if window > self.max_wnd:
             self.max_wnd = window
-        if window and self.persist_at != math.inf:
-            self.persist_at = math.inf
-            self.rtt.backoff = 0
+        if window and self.persist_at != INFINITE:
+            self.persist_at = INFINITE
+            self.rtt.come_back()
 
     def _halve(self) -> None:
         in_flight = distance(self.una, self.max)
@@ -305,19 +319,19 @@ class Sender:
     def sent(self, size: int, now: float) -> None:
         """`size` bytes of sequence space went out from SND.NXT."""
         start = self.nxt
-        self.nxt = (start + size) & MASK
-        if after(self.nxt, self.max):
-            if start != self.max:
-                self.resent += 1
-            elif self.timed_seq < 0:
-                self.timed_seq = self.nxt
+        self.nxt = end = (start + size) & MASK
+        if start == self.max:
+            if self.timed_seq < 0:
+                self.timed_seq = end
                 self.timed_at = now
-            self.max = self.nxt
+            self.max = end
         else:
             self.resent += 1
-        if self.rto_at == math.inf:
+            if after(end, self.max):
+                self.max = end
+        if self.rto_at == INFINITE:
             self.rto_at = now + self.rtt.rto_s
-        self.persist_at = math.inf
+        self.persist_at = INFINITE
 
     def sent_again(self, now: float) -> None:
         """A segment before SND.NXT went out once more.
@@ -330,9 +344,9 @@ class Sender:
 
     def persist(self, now: float) -> None:
         """There is something to send, nothing in flight, and no window: ask for it, RFC 9293 §3.8.6.1."""
-        if self.persist_at == math.inf:
+        if self.persist_at == INFINITE:
             self.persist_at = now + self.rtt.rto_s
-        self.rto_at = math.inf
+        self.rto_at = INFINITE
 
     # What the clock says
 
@@ -366,6 +380,6 @@ class Sender:
             self.duplicates = 0
             self.timed_seq = -1
             self.rtt.back_off()
-            self.rto_at = math.inf
+            self.rto_at = INFINITE
             return self.retries <= limit
         return True

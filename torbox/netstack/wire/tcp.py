@@ -33,6 +33,7 @@ URG = 0x20
 # and TCP from the sequence number on.
 _V4_BEGINS = ipv4.emit(bytes(8), wire_ip.TCP, 0)
 _V6_BEGINS = ipv6.emit(bytes(32), wire_ip.TCP, 0)
+IPV4_KNOWN = ipv4.header_base(bytes(8), wire_ip.TCP)
 IPV4_HEADERS = Struct("!2sH6sH12sIIBBHHH").pack, _V4_BEGINS[:2], _V4_BEGINS[4:10]
 IPV6_HEADERS = Struct("!4sH2sH34sIIBBHHH").pack, _V6_BEGINS[:4], _V6_BEGINS[6:8]
 
@@ -71,7 +72,7 @@ def parse(packet: Packet, *, verify: bool = True) -> Segment:
         pseudo = ones_sum(packet.addresses) + wire_ip.TCP + length
         if (pseudo + ones_sum(buffer[start:end])) % 0xFFFF:
             raise WireError("tcp: wrong checksum")
-    options = b"" if size == HEADER_SIZE else bytes(buffer[start + HEADER_SIZE : start + size])
+    options = b"" if size == HEADER_SIZE else buffer[start + HEADER_SIZE : start + size].tobytes()
     return Segment(ports, seq, ack, flags, window, options, buffer[start + size : end])
 
 
@@ -84,10 +85,11 @@ class HeaderTemplate:
     __slots__ = ("_pseudo_base", "_tail", "_v4", "_word")
 
     def __init__(self, addresses: bytes, ports: bytes) -> None:
-        self._pseudo_base = fold(ones_sum(addresses) + wire_ip.TCP)
+        total = ones_sum(addresses)
+        self._pseudo_base = fold(total + wire_ip.TCP)
         self._v4 = len(addresses) == 8
         if self._v4:
-            self._word = ipv4.header_base(addresses, wire_ip.TCP)
+            self._word = fold(total + IPV4_KNOWN)
             self._tail = addresses + ports
         else:
             self._word = int.from_bytes(addresses[:2], "big")
@@ -99,7 +101,8 @@ class HeaderTemplate:
 
     def headers(self, seq: int, ack: int, flags: int, window: int, options: bytes, size: int) -> bytes:
         """IP and TCP header of a segment with `size` bytes of data, the checksum still partial."""
-        length = HEADER_SIZE + len(options) + size
+        options_size = len(options)
+        length = HEADER_SIZE + options_size + size
         partial = self._pseudo_base + length
         word = self._word
         if self._v4:
@@ -118,7 +121,7 @@ class HeaderTemplate:
                 self._tail,
                 seq,
                 ack,
-                0x50 + (len(options) << 2),
+                0x50 + (options_size << 2),
                 flags,
                 window,
                 (partial & 0xFFFF) + (partial >> 16),
