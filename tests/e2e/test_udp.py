@@ -40,9 +40,13 @@ with opened() as sock:
     except OSError as error:
         print("closed", errno.errorcode[error.errno])
 many = [opened() for _ in range(300)]
-for number, sock in enumerate(many):
-    sock.sendto(b"%d" % number, (gateway, port))
-print("many", sum(sock.recv(9) == b"%d" % number for number, sock in enumerate(many)))
+right = 0
+for first in range(0, 300, 30):  # the far end is one socket, whose buffer holds 200 on a busy machine
+    some = list(enumerate(many))[first : first + 30]
+    for number, sock in some:
+        sock.sendto(b"%d" % number, (gateway, port))
+    right += sum(sock.recv(9) == b"%d" % number for number, sock in some)
+print("many", right)
 with opened() as sock:
     sock.connect(("192.0.2.1" if family == socket.AF_INET else "2001:db8::1", 9))
     try:
