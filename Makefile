@@ -15,7 +15,7 @@ BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 DEMO_PACKAGES := tor curl iproute2
 # Ubuntu has no firefox-esr of its own; there the tests that need it are skipped and counted.
 FIREFOX := $(shell . /etc/os-release 2>/dev/null; [ "$$ID" = debian ] && echo firefox-esr)
-TEST_PACKAGES := $(FIREFOX) strace tcpdump microsocks procps util-linux iputils-ping nginx-light iperf3 wrk netcat-openbsd slirp4netns passt
+TEST_PACKAGES := $(FIREFOX) strace tcpdump microsocks procps util-linux iputils-ping nginx-light iperf3 wrk netcat-openbsd socat slirp4netns passt
 
 # Who torbox is measured against; nsproxy is in no distribution: name its program by NSPROXY.
 BENCH_PACKAGES := slirp4netns passt microsocks proxychains4
