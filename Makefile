@@ -13,9 +13,16 @@ BIN := $(VENV)/bin
 # What torbox is built with, what it sends traffic through, and what the tests and the demo run.
 BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 DEMO_PACKAGES := tor curl iproute2
-# Ubuntu has no firefox-esr of its own; there the tests that need it are skipped and counted.
-FIREFOX := $(shell . /etc/os-release 2>/dev/null; [ "$$ID" = debian ] && echo firefox-esr)
-TEST_PACKAGES := $(FIREFOX) strace tcpdump microsocks procps util-linux iputils-ping nginx-light iperf3 wrk netcat-openbsd socat slirp4netns passt
+# Ubuntu has no firefox-esr of its own and its chromium is a snap, which runs in nobody's sandbox but snapd's;
+# there the tests that need them are skipped and counted.
+BROWSERS := $(shell . /etc/os-release 2>/dev/null; [ "$$ID" = debian ] && echo firefox-esr chromium)
+TERMINAL_PROGRAMS := htop less openssh-client openssh-server tmux vim
+DESKTOP := xvfb xdotool x11-utils x11-xserver-utils dbus dbus-tests xdg-dbus-proxy weston wayland-utils pulseaudio pulseaudio-utils
+# Others' packages of nodejs hold npm, and conflict with Debian's of that name.
+NPM := $(shell command -v npm >/dev/null || echo npm)
+PROFILED := git wget python3-pip $(NPM) mutt weechat-curses
+SHELLS_AND_MANUALS := zsh fish groff-base
+TEST_PACKAGES := $(BROWSERS) $(DESKTOP) $(PROFILED) $(TERMINAL_PROGRAMS) $(SHELLS_AND_MANUALS) strace tcpdump microsocks procps util-linux iputils-ping nginx-light iperf3 wrk netcat-openbsd socat slirp4netns passt
 
 # Who torbox is measured against; nsproxy is in no distribution: name its program by NSPROXY.
 BENCH_PACKAGES := slirp4netns passt microsocks proxychains4
@@ -27,7 +34,9 @@ help: ## Show this list
 
 .PHONY: bench
 bench: .cache/bench-packages .venv/bench ## Measure torbox against slirp4netns, pasta and others; 15 minutes
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@rm -rf .cache/compiled
+	@$(BIN)/python -m tests.support.compiled .cache/compiled
+	@cd .cache/compiled && ../../$(BIN)/python -m tests.bench --output ../../docs $(ARGS)
 
 .PHONY: demo
 demo: .cache/demo-packages .venv/installed ## Show the main job at work, offline, with a private Tor network
@@ -48,6 +57,14 @@ check: .venv/installed ## Format, lint, types and layout
 fuzz: .venv/installed ## Send ten million hostile frames at the stack (ARGS="--frames N --seconds S --seed N")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: netsim
+netsim: .venv/installed ## Throughput of the stack against itself, by buffer and loss, in simulated time
+	@$(BIN)/python -m tests.netstack.test_netsim
+
+.PHONY: mutants
+mutants: .cache/test-packages .venv/installed ## Take each protection out by itself and see a test fail (ARGS="WORD")
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
 .PHONY: siege
 siege: .cache/test-packages .venv/installed ## Attack a live worker for minutes, an honest client beside it
 	@$(BIN)/python -m tests.siege $(ARGS)
@@ -63,6 +80,10 @@ tornet: .cache/demo-packages .venv/installed ## Run a private Tor network on loo
 .PHONY: docs
 docs: .venv/installed ## Write the documents that are made from the code
 	$(BIN)/python -m torbox.profiles.reference > docs/profiles.md
+	$(BIN)/python -m torbox.profiles.schema > torbox/profiles/profile.schema.json
+	$(BIN)/python -m tests.mutants --table
+	$(BIN)/python -m torbox.profiles.manual > docs/torbox-profile.5
+	$(BIN)/python -m torbox.cli.manual > docs/torbox.1
 
 .PHONY: wheel
 wheel: .venv/installed ## Build the wheel into dist/

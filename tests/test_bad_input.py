@@ -81,7 +81,7 @@ def test_wrong_usage_is_said_in_one_message_and_exits_2(
 
 PROFILES = [
     pytest.param("[net", "broken.toml", id="no TOML"),
-    pytest.param("net = = 1", "line 1", id="no TOML either"),
+    pytest.param("net = = 1", "broken.toml:1:7: ", id="no TOML either"),
     pytest.param(b"description = '\xff'", "broken.toml", id="not UTF-8"),
     pytest.param(bytes(range(256)), "broken.toml", id="binary"),
     pytest.param("[net]\nmtu = 'big'", "net.mtu", id="wrong type"),
@@ -115,8 +115,8 @@ def test_check_finds_what_a_run_would_stumble_over(person: Person) -> None:
     text = "[net]\nupstream = 'gopher://x'\n[mounts]\nread_only = ['/no/such/directory']\n"
     with profile_file(person, text) as path:
         said = complaint(person.run("profile", "check", path), 2)
-    assert "broken.toml: net.upstream" in said
-    assert "broken.toml: mounts.read_only" in said
+    assert "broken.toml:2: net.upstream" in said
+    assert "broken.toml:4: mounts.read_only" in said
 
 
 def test_all_faults_of_a_profile_are_told_at_once(person: Person) -> None:
@@ -198,3 +198,22 @@ def test_nothing_is_half_started_when_the_tun_cannot_be_opened(
     said = complaint(person.run("run", "--upstream", "block", "--", "sh", "-c", "echo ran"), 125)
     assert "torbox: open the tun: /dev/net/tun: Permission denied" in said
     assert "chmod 0666" in said
+
+
+def test_a_file_that_is_inside_and_no_program_is_not_said_to_be_missing(person: Person) -> None:
+    done = person.run("run", "--upstream", "block", "--", "/etc/hosts")
+    assert done.returncode == 126
+    assert "Permission denied" in done.stderr
+    assert "share it" not in done.stderr
+
+
+def test_direct_without_leave_says_that_it_is_locked(person: Person) -> None:
+    for options, told in (
+        ((), True),
+        (("--host-loopback",), False),
+        (("--enable-routing",), False),
+        (("-q",), False),
+    ):
+        done = person.run("run", "--upstream", "direct", *options, "--", "true")
+        assert done.returncode == 0
+        assert ("direct is locked" in done.stderr) == told, options

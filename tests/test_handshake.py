@@ -37,6 +37,16 @@ def test_messages_keep_their_borders() -> None:
         assert handshake.receive(ours) == (Kind.FAILED, ("step", "2", "a b", ""), ())
 
 
+def test_what_was_said_last_is_heard_of_one_that_ended_before_it_had_read_all() -> None:
+    ours, theirs = handshake.pair()
+    with ours:
+        handshake.send(ours, Kind.PROCEED)
+        handshake.send(theirs, Kind.FAILED, "step")
+        theirs.close()
+        assert handshake.receive(ours) == (Kind.FAILED, ("step",), ())
+        assert handshake.receive(ours) is None
+
+
 def test_any_bytes_of_a_path_survive() -> None:
     ours, theirs = handshake.pair()
     with ours, theirs:

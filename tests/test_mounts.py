@@ -1,71 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The list of mounts is data: what is in it can be said before anything is mounted."""
+"""Mount operations carried out, in namespaces of a process's own."""
 
 from __future__ import annotations
 
 import os
 import resource
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from torbox import syscalls, userns
 from torbox.errors import SetupError
-from torbox.mounts import Bind, Directory, MountOp, Proc, Symlink, TextFile, Tmpfs, build, system
+from torbox.mounts import Bind, Directory, MountOp, Overlay, Symlink, TextFile, Tmpfs, build
 
 
-def test_no_bind_reaches_what_sockets_and_secrets_live_in() -> None:
-    forbidden = (
-        "/run",
-        "/tmp",
-        "/home",
-        "/opt",
-        "/root",
-        "/var/run",
-        "/var/lib",
-        "/proc",
-        "/sys",
-        "/dev/shm",
-    )
-    for op in system():
-        if isinstance(op, Bind):
-            assert not any(op.source == path or op.source.startswith(path + "/") for path in forbidden), op
+def built(
+    ops: Sequence[MountOp],
+    look: Callable[[], str] = lambda: "built",
+    limit: int | None = None,
+    before: Callable[[], None] = lambda: None,
+) -> str:
+    """What `look` finds in a root made of `ops`, or the SetupError. `limit`: of a file's size, in bytes.
 
-
-def test_everything_of_the_host_is_read_only_but_a_few_devices() -> None:
-    writable = {op.source for op in system() if isinstance(op, Bind) and not op.read_only}
-    assert writable == {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")}
-
-
-def test_nothing_of_etc_that_names_the_machine_or_its_user_is_bound() -> None:
-    telling = {
-        "passwd",
-        "group",
-        "hosts",
-        "hostname",
-        "resolv.conf",
-        "nsswitch.conf",
-        "machine-id",
-        "localtime",
-    }
-    telling |= {"shadow", "fstab", "ssh", "NetworkManager", "adjtime", "timezone"}
-    bound = {op.source.removeprefix("/etc/") for op in system() if isinstance(op, Bind)}
-    assert not bound & telling
-
-
-def test_run_tmp_and_shm_are_empty_and_proc_is_new() -> None:
-    ops = system()
-    fresh = {op.target for op in ops if isinstance(op, Tmpfs)}
-    assert {"/run", "/tmp", "/dev/shm", "/var/tmp", "/dev"} <= fresh
-    assert Proc("/proc") in ops
-
-
-# -- carried out, in namespaces of a process's own ---------------------------------------------------
-
-
-def built(ops: Sequence[MountOp], look: Callable[[], str] = lambda: "built", limit: int | None = None) -> str:
-    """What `look` finds in a root made of `ops`, or the SetupError. `limit`: of a file's size, in bytes."""
+    `before` is called in the new mount namespace.
+    """
     readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -75,6 +35,7 @@ def built(ops: Sequence[MountOp], look: Callable[[], str] = lambda: "built", lim
             userns.write_maps(os.getpid(), uid, gid)
             if limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            before()
             build(ops)
             said = look()
         except SetupError as error:
@@ -188,3 +149,92 @@ def test_a_file_is_whole_or_the_start_fails() -> None:
     assert told.startswith("build the file system: /x: File too large\n")
     assert "ulimit -f" in told
     assert "No space left" in built([Tmpfs("/d", size="4k"), TextFile("/d/x", "x" * 9000)])
+
+
+# -- overlays --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layers(work: Path) -> Overlay:
+    """A directory of the host below one for what is changed."""
+    for name in ("upper", "overlay-work"):
+        (work.parent / name).mkdir()
+    (work / "file").write_text("old")
+    return Overlay(
+        "/x", str(work), f"{work.parent}/upper", f"{work.parent}/overlay-work", origin="p.toml: home"
+    )
+
+
+def change() -> str:
+    Path("/x/file").write_text("new")
+    (Path("/x/real") / "made").touch()
+    Path("/x/link").unlink()
+    return f"{Path('/x/file').read_text()} {sorted(os.listdir('/x'))}"
+
+
+def test_what_is_changed_in_an_overlay_is_in_its_upper_layer_alone(work: Path, layers: Overlay) -> None:
+    assert built([layers], change) == "new ['file', 'real']"
+    assert (work / "file").read_text() == "old"
+    assert os.listdir(work / "real") == []
+    assert (work / "link").is_symlink()
+    assert (work.parent / "upper" / "file").read_text() == "new"
+    assert built([layers], lambda: Path("/x/file").read_text()) == "new"
+
+
+def test_without_an_upper_layer_it_is_in_memory_and_bounded(work: Path) -> None:
+    overlay = Overlay("/x", str(work), size="64k")
+    (work / "file").write_text("old")
+    before = sorted(os.listdir(work.parent))
+    assert built([Directory("/run"), overlay], change) == "new ['file', 'real']"
+    assert built([Directory("/run"), overlay], lambda: str(os.listdir("/run"))) == "[]"
+    fill = "No space left"
+    assert fill in built([overlay], lambda: str(Path("/x/big").write_bytes(b"x" * 100_000)))
+    assert (work / "file").read_text() == "old"
+    assert sorted(os.listdir(work.parent)) == before
+
+
+def test_things_are_made_and_mounted_in_an_overlay_but_not_by_way_of_symlinks(
+    work: Path, layers: Overlay
+) -> None:
+    ops = [layers, TextFile("/x/new/file", "text"), Bind(str(work.parent / "secret"), "/x/place")]
+    assert built(ops, lambda: Path("/x/new/file").read_text()) == "text"
+    assert not (work / "new").exists()
+    for op in (TextFile("/x/link/file", ""), Bind(str(work / "real"), "/x/link/etc"), Tmpfs("/x/link")):
+        assert "Too many levels of symbolic links" in built([layers, op])
+    assert os.listdir(work.parent / "secret") == ["etc"]
+
+
+def test_a_file_that_is_made_once_leaves_what_is_there_alone(work: Path, layers: Overlay) -> None:
+    for target, found in (("/x/file", "old"), ("/x/other", "text")):
+        op = TextFile(target, "text", once=True)
+        assert built([layers, op], lambda target=target: Path(target).read_text()) == found
+    assert "File exists" in built([layers, TextFile("/x/file", "text")])
+
+
+def test_names_that_mean_something_in_options_of_mounts_mean_nothing(work: Path) -> None:
+    odd = work / "a,b:c\\d e\n%41"
+    for name in ("lower", "upper", "work"):
+        (odd / name).mkdir(parents=True)
+    (odd / "lower" / "file").write_text("old")
+    overlay = Overlay("/x", *(str(odd / name) for name in ("lower", "upper", "work")))
+    assert built([overlay], lambda: Path("/x/file").read_text()) == "old"
+
+
+@pytest.mark.parametrize("which", ["lower", "upper", "work"])
+def test_a_layer_is_not_opened_by_way_of_a_symlink(work: Path, layers: Overlay, which: str) -> None:
+    told = built([replace(layers, **{which: f"{work}/link"})])
+    assert told.startswith("build the file system: p.toml: home: Too many levels of symbolic links")
+    told = built([replace(layers, **{which: f"{work}/no-such"})])
+    assert told.startswith("build the file system: p.toml: home: No such file or directory")
+
+
+def test_an_overlay_with_another_mount_below_it_is_refused_and_the_reason_told(layers: Overlay) -> None:
+    def mount_one() -> None:
+        syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+        syscalls.mount("tmpfs", f"{layers.lower}/real", "tmpfs", 0)
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)  # for whom it is a locked one
+        userns.write_maps(os.getpid(), userns.UID_INSIDE, userns.GID_INSIDE)
+
+    told = built([layers], before=mount_one)
+    assert told.startswith("build the file system: p.toml: home: Invalid argument\n")
+    assert f"another is mounted below {layers.lower}" in told

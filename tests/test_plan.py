@@ -78,15 +78,29 @@ def test_identity_and_hosts_are_files_of_the_sandboxs_etc() -> None:
     assert files["/etc/hostname"] == "box\n"
     assert "192.0.2.1 a.example\n" in files["/etc/hosts"]
     assert "alice:x:1000:1000:" in files["/etc/passwd"]
+    assert files["/etc/group"].splitlines() == ["root:x:0:", "alice:x:1000:", "nogroup:x:65534:"]
     assert files["/etc/resolv.conf"].startswith("nameserver 10.0.2.2\n")
     assert found.directory == "/home/alice"
-    assert any(op == Tmpfs("/home/alice", mode=0o700) for op in found.mounts)
+    assert any(
+        isinstance(op, Tmpfs) and (op.target, op.mode) == ("/home/alice", 0o700) for op in found.mounts
+    )
 
 
 def test_home_files_are_in_the_fake_home_after_it_is_made() -> None:
     ops = made('[home.files]\n".config/x" = "text"\n').mounts
-    file, home = TextFile("/home/user/.config/x", "text"), Tmpfs("/home/user", mode=0o700)
-    assert ops.index(home) < ops.index(file)
+    (home,) = (op for op in ops if isinstance(op, Tmpfs) and op.target == "/home/user")
+    assert ops.index(home) < ops.index(TextFile("/home/user/.config/x", "text"))
+
+
+def test_a_script_among_the_home_files_goes_before_the_program_it_is_called_after() -> None:
+    found = made('[home.files]\n".local/bin/tool" = "#!/bin/sh\\n"\n".toolrc" = "# #!"\n')
+    files = [op for op in found.mounts if isinstance(op, TextFile) and "/home/" in op.target]
+    assert [(op.target, op.mode) for op in files] == [
+        ("/home/user/.local/bin/tool", 0o755),
+        ("/home/user/.toolrc", 0o644),
+    ]
+    assert found.environment["PATH"].startswith("/home/user/.local/bin:/usr/local/bin:")
+    assert ".local" not in made('[home.files]\n".toolrc" = ""\n').environment["PATH"]
 
 
 def test_shared_paths_of_the_callers_home_appear_in_the_fake_one(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from torbox import plan, shares
+from torbox import plan, shares, syscalls, userns, ways
 from torbox.errors import ProfileError
 from torbox.mounts import Bind, Symlink
 from torbox.plan import SandboxPlan
@@ -44,7 +44,7 @@ def texts(paths: list[Path_or_text] | None) -> str:
 
 def shared(found: SandboxPlan) -> list[tuple[str, str, bool]]:
     """The profile's own binds, and those that hold something in place for them."""
-    first = next(i for i, op in enumerate(found.mounts) if op.target == found.directory)
+    first = next(i for i, op in enumerate(found.mounts) if op.target == found.environment["HOME"])
     return [(op.source, op.target, op.read_only) for op in found.mounts[first:] if isinstance(op, Bind)]
 
 
@@ -67,7 +67,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, leads: dict[str, Path]) -> None:
     """Let these paths lead there, as they might on another machine."""
     follow = shares.follow
     monkeypatch.setattr(
-        shares, "follow", lambda path: shares.Way(str(leads[path]), ()) if path in leads else follow(path)
+        shares, "follow", lambda path: ways.Way(str(leads[path]), ()) if path in leads else follow(path)
     )
 
 
@@ -112,6 +112,8 @@ def test_a_symlink_in_a_directory_of_the_systems_is_followed(
     (home / "x").mkdir()
     assert "leads through the symlink" in fault(tmp_path / "homes" / "home", ["~/x"])
     monkeypatch.setattr(os, "getuid", lambda: 4711)
+    monkeypatch.setattr(os, "access", lambda path, mode: True)  # another's, which the user may write to
+    assert "leads through the symlink" in fault(tmp_path / "homes" / "home", ["~/x"])
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert shared(made(tmp_path / "homes" / "home", ["~/x"])) == [(f"{home}/x", "/home/user/x", True)]
 
@@ -139,16 +141,6 @@ def test_symlinks_that_lead_round_or_nowhere_are_faults(home: Path) -> None:
     assert "Too many levels of symbolic links" in fault(home, ["~/round"])
     (home / "nowhere").symlink_to("/no/such")
     assert "is not there" in fault(home, ["~/nowhere"])
-
-
-def test_a_path_is_followed_as_the_kernel_does(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "relative").symlink_to("a/b")
-    (tmp_path / "a" / "b" / "up").symlink_to("../../a/./b//")
-    (tmp_path / "absolute").symlink_to(tmp_path / "relative" / "up")
-    way = shares.follow(str(tmp_path / "absolute" / "missing"))
-    assert way.end == os.path.realpath(tmp_path / "absolute" / "missing") == f"{tmp_path}/a/b/missing"
-    assert way.symlinks == (f"{tmp_path}/absolute", f"{tmp_path}/relative", f"{tmp_path}/a/b/up")
 
 
 # -- places of the host that are not shared --------------------------------------------------------
@@ -225,7 +217,9 @@ def test_nor_is_the_whole_home(home: Path) -> None:
     assert "directory of torbox's own" in fault(home, read_write=[home])
 
 
-@pytest.mark.parametrize("variable", ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"])
+@pytest.mark.parametrize(
+    "variable", ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"]
+)
 def test_torboxs_directories_are_where_the_environment_says(
     home: Path, tmp_path: Path, variable: str
 ) -> None:
@@ -243,6 +237,32 @@ def test_what_a_symlink_makes_torboxs_own_is_not_shared_either(home: Path) -> No
     assert "directory of torbox's own" in fault(home, read_write=["~/dotfiles"])
     assert "directory of torbox's own" in fault(home, read_write=["~/links"])
     made(home, read_write=["~/other"])
+
+
+def test_what_a_bind_mount_of_the_hosts_shows_a_second_time_is_torboxs_own_too(home: Path) -> None:
+    """In a mount namespace of the test's own, since only there may it mount."""
+    (home / ".config" / "torbox").mkdir(parents=True)
+    (home / "second").mkdir()
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            uid, gid = os.getuid(), os.getgid()
+            syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+            userns.write_maps(os.getpid(), uid, gid)
+            syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+            own = os.open(home / ".config" / "torbox", os.O_PATH)
+            syscalls.move_mount(syscalls.open_tree(own), os.open(home / "second", os.O_PATH))
+            told = fault(home, ["~/second"])
+        except BaseException as error:
+            told = f"{type(error).__name__}: {error}"
+        os.write(writable, told.encode())
+        os._exit(0)
+    os.close(writable)
+    with open(readable) as file:
+        told = file.read()
+    os.waitpid(pid, 0)
+    assert "directory of torbox's own" in told
 
 
 def test_a_program_cannot_write_its_own_profile_nor_torbox(home: Path) -> None:
@@ -340,6 +360,131 @@ def test_targets_go_round_the_sandboxs_own_symlinks(home: Path, monkeypatch: pyt
         (f"{home}/file", "/etc/localtime", True),
     ]
     assert not any(isinstance(op, Symlink) and op.target == "/etc/localtime" for op in found.mounts)
+
+
+# -- what would be in two places ---------------------------------------------------------------------
+
+
+def test_what_is_read_only_is_not_writable_by_another_path(home: Path) -> None:
+    (home / "proj" / "docs").mkdir(parents=True)
+    told = fault(home, [home / "proj" / "docs"], ["~/proj"])
+    assert told == (
+        f"p.toml: mounts.read_only: '{home}/proj/docs' could be written all the same: '~/proj' of "
+        "mounts.read_write has it, too, and would be at '/home/user/proj/docs' inside"
+    )
+    assert "could be written all the same" in fault(home, [home / "proj"], ["~/proj"])
+    made(home, ["~/proj/docs"], ["~/proj"])  # the one covers the other
+    made(home, ["~/proj"], [home / "proj" / "docs"])  # what is meant to be written may be
+
+
+def test_nor_by_a_bind_mount_of_the_hosts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("proj/docs", "alias"):
+        (home / name).mkdir(parents=True)
+    identity = ways._identity
+    monkeypatch.setattr(
+        ways, "_identity", lambda path: identity(path.replace(f"{home}/alias", f"{home}/proj"))
+    )
+    assert "would be at '/home/user/alias' inside" in fault(home, ["~/proj/docs"], ["~/alias"])
+
+
+# -- the command line --------------------------------------------------------------------------------
+
+
+def brought(home: Path, *options: str, directory: Path | str = "/", text: str = "") -> SandboxPlan:
+    return plan.make(
+        load.loads(text, "p.toml"),
+        command=("true",),
+        upstream=None,
+        share=options,
+        directory=str(directory),
+        environ={},
+        home=str(home),
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "source", "target", "read_only"),
+    [
+        (".", "work", "~/work", False),
+        ("./:ro", "work", "~/work", True),
+        ("sub", "work/sub", "~/work/sub", False),
+        ("./sub//:rw", "work/sub", "~/work/sub", False),
+        ("../other", "other", "~/other", False),
+        ("~/other:ro", "other", "~/other", True),
+        ("odd:ro:rw", "work/odd:ro", "~/work/odd:ro", False),
+        ("../../outside", "../outside", "OUTSIDE", False),
+    ],
+)
+def test_share_brings_a_path_in(home: Path, option: str, source: str, target: str, read_only: bool) -> None:
+    for name in ("work/sub", "work/odd:ro", "other", "../outside"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    found = shared(brought(home, option, directory=home / "work"))
+    outside = str(home.parent / "outside")
+    wanted = target.replace("~", "/home/user").replace("OUTSIDE", outside)
+    assert found == [(os.path.normpath(home / source), wanted, read_only)]
+
+
+def test_the_program_starts_where_the_caller_is_if_that_is_shared_on_the_command_line(home: Path) -> None:
+    (home / "work" / "sub").mkdir(parents=True)
+    here = home / "work" / "sub"
+    assert brought(home, ".", directory=here).directory == "/home/user/work/sub"
+    assert brought(home, "..", directory=here).directory == "/home/user/work/sub"
+    assert brought(home, "~/work", "~/work/sub:ro", directory=here).directory == "/home/user/work/sub"
+    assert brought(home, "~/work/sub", directory=home / "work").directory == "/home/user/work"
+    assert brought(home, "~/work/sub", directory=home).directory == "/home/user"
+    assert brought(home, "~/work/sub", directory=home / "elsewhere").directory == "/home/user"
+    outside = home.parent / "outside"
+    (outside / "sub").mkdir(parents=True)
+    assert brought(home, "sub", directory=outside).directory == str(outside)
+    assert brought(home, str(outside), directory="/").directory == "/home/user"
+    assert brought(home, directory=here, text="mounts.read_only = ['~/work']").directory == "/home/user"
+
+
+def test_the_command_lines_share_takes_the_place_of_the_profiles(home: Path) -> None:
+    (home / "work").mkdir()
+    found = brought(home, "~/work:ro", text="mounts.read_write = ['~/work']")
+    assert shared(found) == [(f"{home}/work", "/home/user/work", True)]
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("", "is no path"),
+        (":ro", "is no path"),
+        ("/", "never shared as a whole"),
+        ("/proc", "never shared as a whole"),
+        ("/proc/1", "the sandbox has its own"),
+        ("/run", "never shared as a whole"),
+        ("/tmp", "never shared as a whole"),
+        ("/etc/passwd", "the sandbox has its own"),
+        ("HOME", "for a whole home directory there is home.mode"),
+        ("~/", "for a whole home directory there is home.mode"),
+        ("HOME/..", "has '..' in it"),
+        ("no-such", "is not there"),
+        ("link/../x", "has '..' in it"),
+        ("link", "leads through the symlink"),
+        ("round", "Too many levels of symbolic links"),
+        ("file/x", "Not a directory"),
+        ("~/.config", "directory of torbox's own"),
+        ("~/.local/share", "directory of torbox's own"),
+    ],
+)
+def test_what_share_cannot_bring_is_told(home: Path, option: str, told: str) -> None:
+    for name in ("work", ".config", ".local/share"):
+        (home / name).mkdir(parents=True)
+    (home / "work" / "link").symlink_to("/")
+    (home / "work" / "round").symlink_to("round")
+    (home / "work" / "file").touch()
+    with pytest.raises(ProfileError) as caught:
+        brought(home, option.replace("HOME", str(home)), directory=home / "work")
+    (fault,) = caught.value.faults
+    assert fault.startswith("--share: ")
+    assert told in fault
+
+
+def test_a_directory_that_is_gone_cannot_be_shared(home: Path) -> None:
+    with pytest.raises(ProfileError, match="current directory, which is not there any more"):
+        brought(home, ".", directory="")
 
 
 def test_every_fault_is_told_at_once(home: Path) -> None:

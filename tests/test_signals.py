@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.people import Person
 from tests.support.processes import descendants, wait_until_gone
 
@@ -93,13 +94,16 @@ def test_when_the_worker_dies_the_program_is_ended_and_torbox_says_so(person: Pe
         start_new_session=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "STARTED\n"
-    inside = descendants(process.pid)
-    worker = max(
-        pid for pid in inside if Path(f"/proc/{pid}/stat").read_text().split()[3] == str(process.pid)
-    )
-    os.kill(worker, signal.SIGKILL)
-    _, errors = process.communicate(timeout=20)
+    try:
+        assert process.stdout.readline() == "STARTED\n"
+        inside = descendants(process.pid)
+        worker = max(
+            pid for pid in inside if Path(f"/proc/{pid}/stat").read_text().split()[3] == str(process.pid)
+        )
+        os.kill(worker, signal.SIGKILL)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
     assert process.returncode == 125
     assert "torbox: run the network" in errors
     wait_until_gone(inside)
@@ -112,3 +116,48 @@ def test_a_run_leaves_no_process_behind(person: Person) -> None:
         inside = descendants(process.pid)
         process.wait(timeout=20)
         wait_until_gone(inside)
+
+
+def run_altered(person: Person, change: str) -> subprocess.CompletedProcess[str]:
+    """`echo it ran` by a torbox in which `change` has been executed first."""
+    return subprocess.run(
+        person.altered(change, "run", "--upstream", "block", "--", "echo", "it ran"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=person.environment,
+        cwd="/",
+        text=True,
+        timeout=20,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM])
+def test_a_signal_that_asks_for_the_end_ends_what_is_still_being_built(
+    person: Person, number: signal.Signals
+) -> None:
+    """Not even a stack that never gets ready keeps torbox from it."""
+    change = f"""
+import os, signal, threading
+from torbox.network import Workers
+def start(workers, tun):
+    os.kill(os.getpid(), {int(number)})
+    while True:
+        signal.pause()
+Workers.start = start
+"""
+    done = run_altered(person, change)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+
+
+def test_a_program_that_ends_before_it_could_be_one_and_cannot_say_why_gives_125(person: Person) -> None:
+    change = """
+import torbox.handshake, torbox.seccomp
+def fail(*arguments, **others):
+    raise MemoryError
+def install():
+    torbox.handshake.send = fail
+    fail()
+torbox.seccomp.install = install
+"""
+    done = run_altered(person, change)
+    assert (done.returncode, done.stdout) == (125, "")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.directories import open_directory
+from tests.support.patience import PATIENCE_S
 from tests.support.people import Person
 from torbox import streams
 from torbox.errors import SetupError
@@ -41,6 +44,14 @@ def verdict(stdin: int) -> str:
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_a_network_socket_is_refused(family: int, kind: int) -> None:
     with socket.socket(family, kind) as way_out:
+        assert "standard input is a network or unconnected socket" in verdict(way_out.fileno())
+
+
+def test_a_network_socket_is_refused_also_if_it_is_connected() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as way_out,
+    ):
         assert "standard input is a network or unconnected socket" in verdict(way_out.fileno())
 
 
@@ -88,24 +99,33 @@ def test_pipes_files_null_and_connected_pairs_are_what_programs_have() -> None:
 
 @pytest.fixture
 def folder(person: Person) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="torbox-streams-") as directory:
-        Path(directory).chmod(0o777)
-        yield Path(directory)
+    with open_directory(0o777) as directory:
+        yield directory
 
 
-def shell(person: Person, folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+def shell(
+    person: Person, folder: Path, script: str, timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
     """Run a shell script in which `$RUN` runs a command in a sandbox, as the person."""
     bare = Person(person.name, (), person.environment, person.home, person.uid)
     run = " ".join(bare.command("run", "--upstream", "block", "--"))
-    return subprocess.run(
+    process = subprocess.Popen(
         [*person.prefix, "bash", "-c", script],
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env={**person.environment, "RUN": run},
         cwd=folder,
-        timeout=60,
+        start_new_session=True,
     )
+    try:
+        output, errors = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # all that it has started, and with torbox what is inside
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(script, process.returncode, output, errors)
 
 
 def test_input_and_output_go_through_pipes_and_files(person: Person, folder: Path) -> None:
@@ -139,7 +159,7 @@ def test_a_reader_who_leaves_ends_the_program(person: Person, folder: Path) -> N
 def test_a_program_that_closes_its_output_lets_the_reader_go_on(person: Person, folder: Path) -> None:
     # The reader ends the program by the input it gives once it has seen the end of the output.
     script = "mkfifo p; $RUN sh -c 'echo x; exec >&-; read line; exit 0' <>p | (cat; echo end >p)"
-    assert shell(person, folder, script).stdout == "x\n"
+    assert shell(person, folder, script, PATIENCE_S).stdout == "x\n"
 
 
 def test_a_full_disk_is_told(person: Person, folder: Path) -> None:
@@ -215,7 +235,7 @@ def test_a_file_is_never_set_back_before_its_place(person: Person, folder: Path)
     script = f'echo line1\n$RUN python3 -c "{attack}"\necho line2 $?\n'
     (folder / "script").write_text(script)
     (folder / "script").chmod(0o644)
-    lines = shell(person, folder, "bash <script").stdout.splitlines()
+    lines = shell(person, folder, "bash <script", PATIENCE_S).stdout.splitlines()
     assert lines.count("line1") == 1
     assert lines[-1] == "line2 0"
 

@@ -4,14 +4,20 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import select
 import shlex
+import signal
 import struct
+import sys
 import termios
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.people import Person
+from tests.support.processes import descendants, wait_until_gone
 from tests.support.terminal import PROMPT, Screen, shell
 
 # Announces itself, announces each SIGCONT, reads a line if told to, then waits for its end.
@@ -172,6 +178,21 @@ def test_a_change_of_window_size_arrives(screen: Screen, start: Callable[..., No
     screen.see("SIZE 99 33")
 
 
+def test_what_is_typed_after_a_change_of_window_size_does_not_overtake_it(
+    screen: Screen, person: Person
+) -> None:
+    script = "while read -r key; do stty size; done"
+    screen.type(line(person, f"sh -c '{script}'"))
+    screen.type("\n")
+    screen.see("\r\n0 0\r\n")
+    for rows in range(30, 60):
+        fcntl.ioctl(screen.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 90, 0, 0))
+        screen.type("\n")
+        screen.see(f"\r\n{rows} 90\r\n")
+    screen.type("\x04")
+    screen.see(PROMPT)
+
+
 def test_a_shell_inside_has_job_control_of_its_own(screen: Screen, person: Person) -> None:
     screen.type(line(person, "env 'PS1=inside> ' bash --norc --noediting -i"))
     screen.see("inside> ")
@@ -213,3 +234,44 @@ def test_torbox_shell_is_a_shell_of_the_sandboxs_user_and_gives_its_exit_code(
     screen.see(PROMPT)
     screen.type('echo code""=$?\n')
     screen.see("code=5")
+
+
+def test_a_terminal_that_takes_nothing_holds_up_the_output_and_nothing_else(
+    screen: Screen, person: Person
+) -> None:
+    """As after ^S, or where the connection to the terminal hangs."""
+    screen.type(line(person, 'sh -c \'trap "exit 7" TERM; yes & wait\'; echo code""=$?'))
+    screen.see("y\r\ny\r\n")
+    torbox = [pid for pid in descendants(screen.pid) if is_torbox(pid)]
+    os.kill(torbox[0], signal.SIGTERM)
+    wait_until_gone(torbox)
+    screen.see("code=7")
+
+
+def is_torbox(pid: int) -> bool:
+    """The one in front, which a signal is for: its arguments still show."""
+    return b"torbox" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def test_output_waits_for_a_terminal_that_takes_its_time_and_none_is_lost(
+    screen: Screen, person: Person
+) -> None:
+    count = 100_000  # lines, many times what terminals hold
+    screen.type(line(person, f'seq {count}; echo code""=$?'))
+    first = screen.see("\r\n3\r\n")
+    wait_until_stopped_writing(screen)
+    assert first.endswith("1\r\n2")
+    shown = screen.see("code=0", timeout_s=60)
+    assert shown.split() == [str(number) for number in range(4, count + 1)]
+
+
+def wait_until_stopped_writing(screen: Screen) -> None:
+    """Until the terminal is full: what can be read of it no longer grows."""
+    before = -1
+    while (now := waiting_bytes(screen)) != before:
+        before = now
+        select.select([], [], [], 0.3)
+
+
+def waiting_bytes(screen: Screen) -> int:
+    return int.from_bytes(fcntl.ioctl(screen.descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)

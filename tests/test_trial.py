@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.people import open_tun_device
-from torbox import mounts, netns, syscalls, trial, userns
+from torbox import doctor, landlock, mounts, netns, syscalls, trial, userns
 from torbox.errors import SetupError
 
 
@@ -44,6 +44,19 @@ def test_a_missing_tun_driver_ends_the_trial_with_what_to_do(
     assert [outcome.step for outcome in outcomes] == ["user namespaces", "time namespace", "tun device"]
     assert "No such file or directory" in outcomes[-1].fault
     assert "modprobe tun" in outcomes[-1].advice
+
+
+def test_a_network_stack_that_cannot_be_confined_is_the_last_outcome(
+    user: pwd.struct_passwd | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(landlock, "abi", refuse)
+    outcome = trial.attempt(user)[-1]
+    assert outcome.step == "confinement"
+    assert "Landlock: Operation not permitted" in outcome.fault
+    assert "--allow-missing landlock" in outcome.advice
 
 
 def test_refused_namespaces_are_the_first_and_only_outcome(
@@ -94,3 +107,22 @@ def test_a_step_that_hangs_is_given_up(
     monkeypatch.setattr(netns, "open_tun", lambda queues, mtu: signal.pause())
     last = trial.attempt(user)[-1]
     assert (last.step, last.fault) == ("tun device", "no end within 0.5 s")
+
+
+def test_homes_that_are_overlays_are_tried_too(
+    user: pwd.struct_passwd | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trial.overlay(user) == trial.Outcome("homes", "can be kept, and be overlays of one's own")
+    mount = syscalls.mount
+
+    def refuse(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+        if kind == "overlay":
+            raise PermissionError(1, "Operation not permitted")
+        mount(source, target, kind, flags, options)
+
+    monkeypatch.setattr(syscalls, "mount", refuse)
+    outcome = trial.overlay(user)
+    assert "Operation not permitted" in outcome.fault
+    assert "Linux 5.11" in outcome.advice
+    (check,) = (each for each in doctor.examine() if each.name == "homes")
+    assert (check.ok, check.needed) == (False, False)

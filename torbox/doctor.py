@@ -8,6 +8,7 @@ nowhere (RFC 2606). That an exit says so shows that circuits work, and no one is
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import re
@@ -15,7 +16,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from torbox import seccomp, trial, userns
+from torbox import bpf, trial, userns
 from torbox.errors import TorboxError, UpstreamError
 from torbox.tor import launch, lease
 from torbox.upstream import discover, registry
@@ -49,7 +50,9 @@ def examine(upstream: str = "tor", environ: Mapping[str, str] | None = None) -> 
     user_check, user = _user()
     steps = _steps(user)
     restricted = _apparmor(namespaces_work=any(step.name == trial.STEPS[0] and step.ok for step in steps))
-    return [_kernel(), user_check, *steps, *restricted, _host_network(), *_upstream(url, environ)]
+    homes = [_homes(user)] if all(step.ok for step in steps) else []
+    network = [_host_network(), *_upstream(url, environ)]
+    return [_kernel(), _stack(), user_check, *steps, *homes, *restricted, *network]
 
 
 # -- the sandbox half ------------------------------------------------------------------------------
@@ -62,10 +65,19 @@ def _kernel() -> Check:
     if version < _OLDEST_KERNEL:
         oldest = ".".join(map(str, _OLDEST_KERNEL))
         return Check("kernel", False, True, detail, f"torbox needs Linux {oldest} or newer.")
-    if system.machine not in seccomp.MACHINES:
-        known = " and ".join(seccomp.MACHINES)
+    if system.machine not in bpf.MACHINES:
+        known = " and ".join(bpf.MACHINES)
         return Check("kernel", False, True, detail, f"torbox knows the system calls of {known} only.")
     return Check("kernel", True, True, detail)
+
+
+def _stack() -> Check:
+    """Which stack was installed; nothing is imported for it."""
+    found = importlib.util.find_spec("torbox.netstack.stack")
+    if found is not None and (found.origin or "").endswith(".so"):
+        return Check("network stack", True, False, "compiled")
+    advice = "Install gcc and python3-dev, then pipx install --force . (unless you work on the sources)."
+    return Check("network stack", False, False, "not compiled; connections cost twice the time", advice)
 
 
 def _user() -> tuple[Check, pwd.struct_passwd | None]:
@@ -101,12 +113,16 @@ def _steps(user: pwd.struct_passwd | None) -> list[Check]:
             checks.append(Check(step, False, True, "not tried: a step before it failed"))
         elif outcome.fault:
             checks.append(Check(step, False, True, outcome.fault, outcome.advice))
-        elif not outcome.detail:  # the time namespace, the one step a sandbox starts without
-            advice = "Linux 5.6 and later have one (CONFIG_TIME_NS)."
-            checks.append(Check(step, False, False, "none: programs see this machine's uptime", advice))
         else:
             checks.append(Check(step, True, True, outcome.detail))
     return checks
+
+
+def _homes(user: pwd.struct_passwd | None) -> Check:
+    """What `home.mode` needs for all but `fake` and `host`."""
+    outcome = trial.overlay(user)
+    detail = f"none but fake ones and one's own: {outcome.fault}" if outcome.fault else outcome.detail
+    return Check(outcome.step, not outcome.fault, False, detail, outcome.advice)
 
 
 def _apparmor(*, namespaces_work: bool) -> list[Check]:

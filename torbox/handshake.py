@@ -8,6 +8,7 @@
    PROCEED ────────►               the stack is running on them
            ◄──────── PTY + fd      the master of the sandbox's terminal, where one is wanted
            ◄──────── end of file   the program was executed (the last copy is close-on-exec)
+           ◄──────── MISSING       at any point: a protection that the user allows to be missing, and why
            ◄──────── FAILED        at any point: the step, its errno, details
 
     and from then on, on a second socket between the supervisor and pid 1:
@@ -40,6 +41,7 @@ class Kind(enum.Enum):
     TUN = "tun"
     PROCEED = "proceed"
     PTY = "pty"
+    MISSING = "missing"
     FAILED = "failed"
     STOPPED = "stopped"
     EXITED = "exited"
@@ -68,12 +70,16 @@ def send(end: socket.socket, kind: Kind, *fields: str | int, descriptors: tuple[
         end.send(packet, socket.MSG_NOSIGNAL)
 
 
+def _receive(end: socket.socket) -> tuple[bytes, list[int], int]:
+    return socket.recv_fds(end, MESSAGE_LIMIT, DESCRIPTOR_LIMIT)[:3]
+
+
 def receive(end: socket.socket) -> Message | None:
     """The next message, or None at end of file. Received descriptors are close-on-exec."""
     try:
-        packet, descriptors, flags, _address = socket.recv_fds(end, MESSAGE_LIMIT, DESCRIPTOR_LIMIT)
-    except ConnectionResetError:
-        return None
+        packet, descriptors, flags = _receive(end)
+    except ConnectionResetError:  # it ended before it had read all: told first, and what it said comes next
+        packet, descriptors, flags = _receive(end)
     if not packet:
         return None
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):

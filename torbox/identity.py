@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 # 128 random bits, drawn once for all users of torbox; machine-id(5) wants 32 lower-case hex digits.
 MACHINE_ID = "9a27c1e0b5d84f3e8a61d2f47c0b93e5"
+# Likewise, a random UUID (version 4), as random(4) has it.
+BOOT_ID = "4c1fd1f6-2e0b-4d6a-9f57-1c8be3a7d902"
 
 
 def hosts(hostname: str, entries: Mapping[str, Iterable[str]]) -> str:

@@ -10,6 +10,8 @@ machine's; they are those of the start, one that comes later is not known (but t
 which asks the kernel each time). Tor stands far away: to it
 the machine's public address is one of the Internet's, and told apart from them it would betray itself.
 
+A worker confines itself (confinement.py) as far as its upstream lets it: `reach_of` says how far that is.
+
 A worker gets its queue, a pipe to tell that it is ready (or what went wrong) and a pipe whose end
 of file tells it to stop. It dies with the supervisor, holds no terminal and no stream of the
 caller's, and nobody waits for its end: closing the last descriptor of a tun takes the kernel 20 ms.
@@ -19,17 +21,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from torbox import netns, privileges, syscalls, this_machine
+from torbox import netns, privileges, this_machine
+from torbox.allowance import Allowance
+from torbox.confinement import Confinement
 from torbox.errors import SetupError, UpstreamError
 from torbox.netns import Tun
-from torbox.plan import SandboxPlan
+from torbox.plan import DIRECT, SandboxPlan
 from torbox.relay import report
+from torbox.stack_filter import Reach
 from torbox.upstream import discover, registry
 from torbox.upstream.tor import new_isolation
 from torbox.upstream.url import UpstreamUrl
@@ -81,11 +86,17 @@ def find_upstream(wanted: str, progress: Callable[[int, str], None]) -> Found:
 
 
 class Workers:
-    """The processes that serve a sandbox's tun; `pids` once they are started."""
+    """The processes that serve a sandbox's tun; `pids` once they are started.
 
-    def __init__(self, plan: SandboxPlan, upstream: UpstreamUrl) -> None:
+    `tell(name, why)` hears of each protection that they do without because the plan allows it.
+    """
+
+    def __init__(
+        self, plan: SandboxPlan, upstream: UpstreamUrl, tell: Callable[[str, str], None] = lambda *_: None
+    ) -> None:
         self._plan = plan
         self._upstream = upstream
+        self._tell = tell
         self._stop, self._stop_end = os.pipe2(os.O_CLOEXEC)
         self.pids: list[int] = []
 
@@ -102,14 +113,26 @@ class Workers:
                 readers.append(reports.enter_context(os.fdopen(ready, "rb")))
                 pid = os.fork()
                 if pid == 0:
-                    _work(make_config, section, queue, ready_end, self._stop, parent)
+                    ends = _Ends(queue, ready_end, self._stop)
+                    _work(make_config, section, ends, parent, self._reach(), self._plan.allow_missing)
                 self.pids.append(pid)
                 os.close(ready_end)
             for reader in readers:
-                answer = reader.read(_REPORT_LIMIT)
+                answer = self._note_missing(reader.read(_REPORT_LIMIT))
                 if answer != report.READY:
                     reason = answer.removeprefix(report.FAILED).decode("utf-8", "replace")
                     raise SetupError(_STEP, 0, reason or "a worker ended before it was ready")
+
+    def _note_missing(self, answer: bytes) -> bytes:
+        """What a worker says besides that it does without a protection."""
+        while answer.startswith(report.MISSING):
+            line, _, answer = answer.removeprefix(report.MISSING).partition(b"\n")
+            name, _, why = line.decode("utf-8", "replace").partition("\0")
+            self._tell(name, why)
+        return answer
+
+    def _reach(self) -> Reach:
+        return Reach() if self._plan.is_locked else reach_of(self._upstream)
 
     def close(self) -> None:
         """Tell the workers to stop; they do so on their own, also when this process just ends."""
@@ -126,16 +149,23 @@ class Workers:
             raise SetupError(_STEP, error.errno or 0, "read this machine's addresses") from error
 
     def _config(
-        self, tun: Tun, isolation: bytes, own: tuple[str, ...], own_names: tuple[bytes, ...]
+        self,
+        tun: Tun,
+        isolation: bytes,
+        own: tuple[str, ...],
+        own_names: tuple[bytes, ...],
+        path_of: Callable[[str], str],
     ) -> WorkerConfig:
+        """`path_of` says where the worker finds a Unix socket."""
         from torbox.relay.worker import WorkerConfig
 
         return WorkerConfig(
-            upstream=self._upstream,
+            upstream=replace(self._upstream, path=path_of(self._upstream.path)),
             isolation=isolation,
             mtu=tun.mtu,
             gso=tun.gso,
             gateways=(_packed(netns.GATEWAY_V4), _packed(netns.GATEWAY_V6)),
+            guests=(_packed(netns.GUEST_V4), _packed(netns.GUEST_V6)),
             dns_mode=self._plan.dns,
             ipv6=self._plan.ipv6,
             routing=self._plan.routing,
@@ -160,13 +190,33 @@ def _sections(queues: int) -> Sequence[Section | None]:
     return [board.section(part) for part in range(queues)]
 
 
+def reach_of(upstream: UpstreamUrl) -> Reach:
+    """What connections by this upstream need; of one that is not known here, nothing."""
+    if upstream.path:
+        return Reach((socket.AF_UNIX,), path=upstream.path)
+    if upstream.host:
+        family = socket.AF_INET6 if ":" in upstream.host else socket.AF_INET
+        return Reach((family,), port=upstream.port)
+    if upstream.scheme == DIRECT:
+        return Reach((socket.AF_INET, socket.AF_INET6), resolves=True)
+    return Reach()
+
+
+class _Ends(NamedTuple):
+    """The descriptors that a worker keeps; see the top."""
+
+    queue: int
+    ready: int
+    stop: int
+
+
 def _work(
-    make_config: Callable[[], WorkerConfig],
+    make_config: Callable[[Callable[[str], str]], WorkerConfig],
     section: Section | None,
-    queue: int,
-    ready: int,
-    stop: int,
+    ends: _Ends,
     parent: int,
+    reach: Reach,
+    allowed: frozenset[str],
 ) -> NoReturn:
     """The worker's first lines: nothing of the caller's stays with it but the upstream's way out.
 
@@ -175,23 +225,27 @@ def _work(
     """
     status = 1
     try:
-        privileges.die_with_parent(parent)
-        os.setsid()  # signals of the caller's terminal are not for it
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)  # held open, the caller's pipe would not end with the program
-        syscalls.close_all_but([queue, ready, stop])
-        os.chdir("/")
+        privileges.detach(parent, ends)
+
+        def tell(name: str, why: str) -> None:
+            os.write(ends.ready, report.MISSING + f"{name}\0{why}\n".encode("utf-8", "replace"))
+
+        confinement = Confinement(reach, Allowance(allowed, tell))
+        confinement.prepare()
         privileges.hide_this_process("torbox-net")
+        privileges.die_with_parent(parent)  # forgotten by the kernel if credentials change (prctl(2))
         from torbox.relay.worker import run_worker
 
-        status = run_worker(make_config(), queue, ready, stop, section)
+        config = make_config(confinement.path_of)
+        status = run_worker(config, *ends, section, confinement.seal)
     except BaseException as error:  # the last resort: the supervisor says it, if it is still listening
         with contextlib.suppress(OSError):
-            os.write(ready, report.FAILED + f"{type(error).__name__}: {error}".encode())
+            os.write(ends.ready, report.FAILED + _said(error).encode())
     os._exit(status)
+
+
+def _said(error: BaseException) -> str:
+    return str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
 
 
 def _packed(address: str) -> bytes:

@@ -6,28 +6,37 @@ Nothing here changes the system; what a sandbox will be can be seen, compared an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from torbox import identity, mounts, netns, shares, userns
+from torbox import allowance, homes, identity, limits, netns, procfs, shares, system, userns
 from torbox.errors import UsageError
-from torbox.mounts import MountOp, TextFile, Tmpfs
+from torbox.limits import Limits
+from torbox.mounts import MountOp, TextFile
+from torbox.profiles.desktop import Desktop
 from torbox.profiles.model import Profile
+
+if TYPE_CHECKING:
+    from torbox.desktop import Shared
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/usr/games"
 SHELL = "/bin/bash"
+_SCRIPTS = ".local/bin"  # scripts that a profile puts there go before the programs they are called after
 DIRECT = "direct"  # the upstream that some keys and options are for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxPlan:
     """One sandbox. Addresses are texts; `hosts` maps names to addresses; `mtu` is in bytes; `queues` are the
-    tun's, one worker process each."""
+    tun's, one worker process each; `processors`: how many the program may use, 0 for all. `home` is what must
+    be held while it runs, `warnings` what its user is to know before."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     directory: str
     hostname: str
+    processors: int
     mounts: tuple[MountOp, ...]
     queues: int
     mtu: int
@@ -38,6 +47,16 @@ class SandboxPlan:
     host_loopback: bool
     dns: str
     hosts: Mapping[str, tuple[str, ...]]
+    home: homes.Store | None
+    warnings: tuple[str, ...]
+    limits: Limits = field(default_factory=Limits)
+    allow_missing: frozenset[str] = frozenset()  # names of allowance.WHAT
+    desktop: Shared | None = None
+
+    @property
+    def is_locked(self) -> bool:
+        """The way out is one that lets nothing out unless it is told to, and it was not."""
+        return self.upstream.lower() == DIRECT and not (self.routing or self.host_loopback)
 
 
 def make(
@@ -47,10 +66,15 @@ def make(
     upstream: str | None,
     routing: bool = False,
     host_loopback: bool = False,
+    share: Sequence[str] = (),
+    directory: str = "",
+    allow_missing: Sequence[str] = (),
     environ: Mapping[str, str],
     home: str,
 ) -> SandboxPlan:
     """The plan of `profile` for this command; `home` is the caller's, for paths that begin with ~.
+
+    `share` holds what --share was given, for a caller whose working directory is `directory`.
 
     `upstream` goes before the profile's; `routing` and `host_loopback` are added to what it allows.
 
@@ -67,12 +91,30 @@ def make(
             raise UsageError(f"{option} goes with --upstream direct alone")
     user = profile.identity.user
     inside_home = f"/home/{user}"
+    session = None
+    if profile.desktop != Desktop():
+        from torbox import desktop  # only who wants something of it waits for it
+
+        session = desktop.find(profile.desktop, environ, home)
+    found = homes.make(profile, environ, home, inside_home)
+    shared = shares.add(
+        profile,
+        [*_mounts(profile, user, inside_home), *found.ops],
+        environ=environ,
+        home=home,
+        inside_home=inside_home,
+        options=share,
+        directory=directory,
+    )
+    if not shared.directory and found.outside and f"{directory}/".startswith(f"{found.outside}/"):
+        shared = shared._replace(directory=inside_home + directory.removeprefix(found.outside))
     return SandboxPlan(
         argv=argv,
-        environment=_environment(profile, environ, user, inside_home),
-        directory=inside_home,
+        environment=_environment(profile, environ, user, inside_home, session),
+        directory=shared.directory or inside_home,
         hostname=profile.identity.hostname,
-        mounts=_mounts(profile, user, inside_home, home, environ),
+        processors=profile.identity.processors,
+        mounts=tuple(shared.ops) if session is None else session.lay(shared.ops),
         queues=profile.net.queues,
         mtu=profile.net.mtu,
         ipv6=profile.net.ipv6,
@@ -82,10 +124,20 @@ def make(
         host_loopback=is_direct and (host_loopback or profile.net.host_loopback),
         dns=profile.net.dns,
         hosts=profile.net.hosts,
+        desktop=session,
+        home=found.store,
+        warnings=(
+            *((found.warning,) if found.warning else ()),
+            *(session.warnings if session is not None else ()),
+        ),
+        limits=_limits(profile),
+        allow_missing=allowance.check(allow_missing),
     )
 
 
-def _environment(profile: Profile, environ: Mapping[str, str], user: str, home: str) -> dict[str, str]:
+def _environment(
+    profile: Profile, environ: Mapping[str, str], user: str, home: str, session: Shared | None
+) -> dict[str, str]:
     environment = {
         "HOME": home,
         "USER": user,
@@ -98,17 +150,34 @@ def _environment(profile: Profile, environ: Mapping[str, str], user: str, home: 
     for name in ("TERM", *profile.env.passed):
         if name in environ:
             environment[name] = environ[name]
+    if any(name.startswith(f"{_SCRIPTS}/") for name in profile.home.files):
+        environment["PATH"] = f"{home}/{_SCRIPTS}:{PATH}"
+    if session is not None:
+        environment.update(session.environment)
     environment.update(profile.env.variables)
     return environment
 
 
-def _mounts(
-    profile: Profile, user: str, inside_home: str, home: str, environ: Mapping[str, str]
-) -> tuple[MountOp, ...]:
+def _limits(profile: Profile) -> Limits:
+    said = profile.limits
+    usual = type(said)()
+    return limits.of_profile(
+        memory=said.memory,
+        processes=said.processes,
+        cpu=said.cpu,
+        open_files=said.open_files,
+        file_size=said.file_size,
+        is_said=(said.memory, said.processes, said.cpu) != (usual.memory, usual.processes, usual.cpu),
+    )
+
+
+def _mounts(profile: Profile, user: str, inside_home: str) -> list[MountOp]:
+    """All but the home and what is shared."""
     uid, gid = userns.UID_INSIDE, userns.GID_INSIDE
-    hostname = profile.identity.hostname
+    hostname, sizes = profile.identity.hostname, profile.mounts.sizes
     ops: list[MountOp] = [
-        *mounts.system(),
+        *system.parts(sizes),
+        *(procfs.covers() if profile.mounts.cover_proc else ()),
         TextFile("/etc/hosts", identity.hosts(hostname, profile.net.hosts)),
         TextFile("/etc/hostname", f"{hostname}\n"),
         TextFile("/etc/resolv.conf", identity.resolv_conf(netns.GATEWAY_V4)),
@@ -116,8 +185,5 @@ def _mounts(
         TextFile("/etc/passwd", identity.passwd(user, uid, gid, inside_home, SHELL)),
         TextFile("/etc/group", identity.group(user, gid)),
         TextFile("/etc/machine-id", f"{identity.MACHINE_ID}\n", mode=0o444),
-        Tmpfs(inside_home, mode=0o700),
     ]
-    for name, text in profile.home.files.items():
-        ops.append(TextFile(f"{inside_home}/{name}", text))
-    return tuple(shares.add(profile, ops, environ=environ, home=home, inside_home=inside_home))
+    return ops

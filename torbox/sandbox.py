@@ -7,7 +7,7 @@
     uid and gid maps              ◄─ UNSHARED ─
                                   ─ MAPPED ─►   clocks; tun queues; lo, addresses, routes
     start the stack on the tun    ◄─ TUN ──────  fork pid 1
-       ┊                                     pid 1: hostname; file system; terminal; capabilities
+       ┊                                     pid 1: hostname; file system; terminal; user; capabilities
     it serves                     ─ PROCEED ─►
     carry the terminal            ◄─ PTY ──────  fork the program
                                              program: terminal; seccomp; execute
@@ -29,14 +29,19 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from torbox import handshake, init, mounts, netns, privileges, seccomp, syscalls, tty, userns
-from torbox.errors import CommandError, SetupError
+from torbox import handshake, init, limits, mounts, netns, privileges, seccomp, syscalls, tty, userns
+from torbox.allowance import Allowance
+from torbox.errors import EXIT_TORBOX, CommandError, SetupError
 from torbox.handshake import Kind, Message
 from torbox.netns import Tun
 from torbox.plan import SandboxPlan
 from torbox.streams import Streams
+
+if TYPE_CHECKING:
+    from torbox.cgroup import Group  # only for who has said how much it may use
 
 _EXECUTE = "execute"
 
@@ -69,11 +74,15 @@ def start(
     streams: Streams,
     terminal: tty.Terminal | None,
     start_network: Callable[[Tun], None],
+    tell: Callable[[str, str], None] = lambda *_: None,
+    group: Group | None = None,
 ) -> Sandbox:
     """Build the sandbox and execute the program in it; return once it runs.
 
     `start_network` is given the tun (its descriptors stay the caller's to close) and must return
-    only when the stack is serving it. Raises SetupError or CommandError; then nothing is left.
+    only when the stack is serving it. `tell(name, why)` hears of each protection that is missing because
+    the plan allows it. All of it runs in `group`, if there is one. Raises SetupError or CommandError; then
+    nothing is left.
     """
     # A program alone on the terminal has its keys at once; one in a pipeline when it first reads.
     in_foreground = terminal is not None and terminal.in_foreground() and len(streams.terminals) == 3
@@ -86,15 +95,16 @@ def start(
     )
     pid = os.fork()
     if pid == 0:
-        _child(_Column(plan, streams, theirs, init_control, terminal, in_foreground, caller), parent)
+        column = _Column(plan, streams, theirs, init_control, terminal, in_foreground, caller, group)
+        _child(column, parent)
     theirs.close()
     init_control.close()
     streams.leave_to_the_program()
     try:
-        _expect(ours, Kind.UNSHARED)
+        _expect(ours, Kind.UNSHARED, tell)
         userns.write_maps(pid, os.getuid(), os.getgid())
         _send(ours, Kind.MAPPED)
-        tun_message = _expect(ours, Kind.TUN)
+        tun_message = _expect(ours, Kind.TUN, tell)
         mtu, gso = (int(field) for field in tun_message.fields)
         if len(tun_message.descriptors) != plan.queues:
             raise SetupError("open the tun", 0, "its descriptors did not arrive")
@@ -105,7 +115,7 @@ def start(
                 os.close(descriptor)
         _send(ours, Kind.PROCEED)
         master = None
-        while (message := _receive(ours)) is not None:
+        while (message := _receive(ours, tell)) is not None:
             if message.kind is Kind.PTY:
                 master = message.descriptors[0]
     except BaseException:
@@ -125,8 +135,9 @@ def _send(end: socket.socket, kind: Kind) -> None:
         pass  # it has ended: what it said last, or that it said nothing, is heard next
 
 
-def _receive(end: socket.socket) -> Message | None:
-    message = handshake.receive(end)
+def _receive(end: socket.socket, tell: Callable[[str, str], None]) -> Message | None:
+    while (message := handshake.receive(end)) is not None and message.kind is Kind.MISSING:
+        tell(*message.fields)
     if message is not None and message.kind is Kind.FAILED:
         step, number, detail, advice = message.fields
         if step == _EXECUTE:
@@ -135,8 +146,8 @@ def _receive(end: socket.socket) -> Message | None:
     return message
 
 
-def _expect(end: socket.socket, kind: Kind) -> Message:
-    message = _receive(end)
+def _expect(end: socket.socket, kind: Kind, tell: Callable[[str, str], None] = lambda *_: None) -> Message:
+    message = _receive(end, tell)
     if message is None:
         raise SetupError("build the sandbox", 0, f"its process ended before it was {kind.value}")
     if message.kind is not kind:
@@ -155,6 +166,12 @@ class _Column(NamedTuple):
     terminal: tty.Terminal | None
     in_foreground: bool
     caller: _Signals
+    group: Group | None
+
+    def allowance(self) -> Allowance:
+        """What the user allows to be missing; the parent is told."""
+        tell = partial(handshake.send, self.handshake, Kind.MISSING)
+        return Allowance(self.plan.allow_missing, tell)
 
 
 def _child(column: _Column, parent: int) -> NoReturn:
@@ -164,10 +181,14 @@ def _child(column: _Column, parent: int) -> NoReturn:
         os.setsid()  # signals from the caller's terminal are the supervisor's to pass on
         _drop_inherited_signals()
         _close_inherited(column)
+        if column.group is not None:
+            column.group.enter()
+        limits.go_first_when_memory_is_short()
         userns.enter_namespaces()
         handshake.send(column.handshake, Kind.UNSHARED)
         _expect(column.handshake, Kind.MAPPED)
-        userns.start_clocks_anew()
+        with column.allowance().of("time-namespace"):
+            userns.start_clocks_anew()
         plan = column.plan
         tun = netns.open_tun(plan.queues, plan.mtu)
         netns.configure(tun, ipv6=plan.ipv6)
@@ -195,6 +216,8 @@ def _pid1(column: _Column) -> NoReturn:
         os.setsid()
         socket.sethostname(plan.hostname)
         syscalls.setdomainname(b"(none)")
+        if plan.processors:
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: plan.processors])
         mounts.build(plan.mounts)
         if column.terminal is not None:
             master, slave = tty.open_pty("/dev/pts", column.terminal)
@@ -204,8 +227,11 @@ def _pid1(column: _Column) -> NoReturn:
             os.close(master)
             for stream in column.streams.terminals:
                 os.dup2(slave, stream)
+        userns.enter_everybodys_map()
+        userns.share_what_is_counted()
+        limits.set_rlimits(plan.limits, in_group=column.group is not None)
         privileges.hide_this_process("init")
-        privileges.give_up()
+        privileges.give_up(column.allowance())
         child_changed = init.prepare()
         _expect(column.handshake, Kind.PROCEED)
         program = os.fork()
@@ -230,7 +256,8 @@ def _program(column: _Column, slave: int | None) -> NoReturn:
         syscalls.close_all_but([column.handshake.fileno()])
         _enter_working_directory(plan)
         os.umask(0o022)
-        seccomp.install()
+        with column.allowance().of("seccomp"):
+            seccomp.install()
         _execute(plan)
     except BaseException as error:
         _fail(column, error)
@@ -329,4 +356,4 @@ def _fail(column: _Column, error: BaseException) -> NoReturn:
     try:
         handshake.send(column.handshake, Kind.FAILED, *fields)
     finally:
-        os._exit(1)
+        os._exit(EXIT_TORBOX)  # all that is seen of a program's last step where the message had no way out

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The payload's system call filter: a BPF assembler of forty lines, and a deny list.
+"""The payload's system call filter: a deny list.
 
     architecture ──► not this machine's own: ENOSYS         (int 0x80, or a 32-bit program)
     number ────────► of the x32 interface: ENOSYS
                  ──► ioctl: TIOCSTI, TIOCLINUX: EPERM       (typing into the terminal's other programs)
+                            names of file systems: EPERM
                  ──► socket, socketpair: by family and netlink protocol, others EAFNOSUPPORT
+                 ──► inotify_add_watch, for openings or reading; fcntl: F_NOTIFY: EPERM
+                                                            (what others do with the host's programs)
+                 ──► setrlimit, prlimit64 of core dumps: done, says the kernel, and is not
                  ──► on the list: its errno
                  ──► everything else: allowed
 
@@ -22,60 +26,70 @@ the length of the list costs a call nothing (Linux 5.11 and later).
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Sequence
-from errno import EACCES, EAFNOSUPPORT, EINVAL, ENOSYS, EPERM
-from typing import NamedTuple
+from errno import EAFNOSUPPORT, ENOSYS, EPERM
 
-from torbox.errors import SetupError
+from torbox import bpf
+from torbox.bpf import (
+    ALLOW,
+    ERRNO,
+    JUMP_ANY_SET,
+    JUMP_EQUAL,
+    JUMP_NOT_LESS,
+    LOAD,
+    OFFSET_ARCHITECTURE,
+    OFFSET_NUMBER,
+    RETURN,
+    SKIPPED,
+    X32,
+    Instruction,
+    Line,
+    Numbers,
+    argument,
+    assemble,
+    machine_named,
+    number_of,
+)
 
 STEP = "system call filter"
-
-# linux/bpf_common.h: instruction class | size or operation | mode
-LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS: a word of seccomp_data into the accumulator
-JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
-JUMP_NOT_LESS = 0x35  # BPF_JMP | BPF_JGE | BPF_K
-RETURN = 0x06  # BPF_RET | BPF_K
-
-# linux/seccomp.h
-ALLOW = 0x7FFF0000  # SECCOMP_RET_ALLOW
-ERRNO = 0x00050000  # SECCOMP_RET_ERRNO
-MODE_FILTER = 2
-PR_GET_SECCOMP, PR_SET_SECCOMP = 21, 22
-
-# struct seccomp_data, in bytes; both machines are little-endian, so the low word comes first
-OFFSET_NUMBER, OFFSET_ARCHITECTURE, OFFSET_ARGUMENTS = 0, 4, 16
-
-X32 = 0x40000000  # __X32_SYSCALL_BIT, asm/unistd.h
-SKIPPED = 0xFFFFFFFF  # the number a tracer sets to skip a call; not of x32 though the bit is set
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16  # linux/socket.h
 NETLINK_ROUTE = 0  # linux/netlink.h; glibc's getaddrinfo and browsers list interfaces with it
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # asm-generic/ioctls.h
 
+# What a file system is called and which it is, by any file of it; linux/fs.h, ext4.h, btrfs.h.
+NAMES_OF_FILE_SYSTEMS = {
+    "FS_IOC_GETFSUUID": 0x80111500,
+    "FS_IOC_GETFSSYSFSPATH": 0x80811501,
+    "FS_IOC_GETFSLABEL": 0x81009431,
+    "EXT4_IOC_GETFSUUID": 0x8008662C,
+    "BTRFS_IOC_FS_INFO": 0x8400941F,
+}
 
-class Machine(NamedTuple):
-    """What a kind of machine calls itself, and in which column of the list its numbers are."""
-
-    audit_arch: int  # linux/audit.h
-    column: int
-    has_x32: bool
-
-
-MACHINES = {"x86_64": Machine(0xC000003E, 0, True), "aarch64": Machine(0xC00000B7, 1, False)}
-
-# Numbers: x86-64 (asm/unistd_64.h), aarch64 (asm-generic/unistd.h); None: the machine has no such call.
-Numbers = tuple[int | None, int | None]
 SOCKET: Numbers = (41, 198)
 SOCKETPAIR: Numbers = (53, 199)
 IOCTL: Numbers = (16, 29)
+INOTIFY_ADD_WATCH: Numbers = (254, 27)
+FCNTL: Numbers = (72, 25)
+SETRLIMIT: Numbers = (160, 164)
+PRLIMIT64: Numbers = (302, 261)
+
+# A watch is on the file itself and not on a mount of it: on /usr/bin, one for openings tells in here which
+# programs are started out there, and carries messages between sandboxes. Watches for changes are left to
+# programs that wait for files; dnotify, of which inotify took the place in 2005, nobody has use for.
+WATCHES_OF_OTHERS = 0x1 | 0x10 | 0x20  # IN_ACCESS, IN_CLOSE_NOWRITE, IN_OPEN: linux/inotify.h
+# With a limit of 0 for core dumps core_pattern's program is started outside, with that of privileges.py it is
+# not. Agents that keep keys (ssh, GnuPG) end if they cannot have 0, so they are told that they have.
+RLIMIT_CORE = 4  # asm-generic/resource.h
+F_NOTIFY = 1026  # linux/fcntl.h
 
 DENIED: dict[str, tuple[Numbers, int]] = {
     # Opens sockets and files past this filter. ENOSYS: programs fall back to epoll.
     "io_uring_setup": ((425, 425), ENOSYS),
     "io_uring_enter": ((426, 426), ENOSYS),
     "io_uring_register": ((427, 427), ENOSYS),
+    # Of its requests the whole machine has a number (fs.aio-max-nr), for databases. ENOSYS: they do without.
+    "io_setup": ((206, 0), ENOSYS),
     # The session keyring is inherited through every namespace.
     "add_key": ((248, 217), EPERM),
     "request_key": ((249, 218), EPERM),
@@ -92,6 +106,17 @@ DENIED: dict[str, tuple[Numbers, int]] = {
     "init_module": ((175, 105), EPERM),
     "finit_module": ((313, 273), EPERM),
     "delete_module": ((176, 106), EPERM),
+    # Who opens which file of those that are bound, the host's programs among them.
+    "fanotify_init": ((300, 262), EPERM),
+    # Pages moved about between processes and NUMA nodes: known for holes, and wanted by no desktop.
+    "move_pages": ((279, 239), EPERM),
+    "migrate_pages": ((256, 238), EPERM),
+    # Relics that the kernel may still have been built with.
+    "uselib": ((134, None), EPERM),
+    "ustat": ((136, None), EPERM),
+    "sysfs": ((139, None), EPERM),
+    "lookup_dcookie": ((212, 18), EPERM),
+    "nfsservctl": ((180, 42), EPERM),
     # The host's log and clock. Reading the clock's corrections would tell one host from another.
     "syslog": ((103, 116), EPERM),
     "settimeofday": ((164, 170), EPERM),
@@ -105,59 +130,15 @@ DENIED: dict[str, tuple[Numbers, int]] = {
     "acct": ((163, 89), EPERM),
     "quotactl": ((179, 60), EPERM),
     "quotactl_fd": ((443, 443), EPERM),
+    "vhangup": ((153, 58), EPERM),
     "iopl": ((172, None), EPERM),
     "ioperm": ((173, None), EPERM),
 }
 
 
-class Instruction(NamedTuple):
-    """struct sock_filter: jumps go `if_true` or `if_false` instructions beyond the next."""
-
-    code: int
-    if_true: int
-    if_false: int
-    k: int
-
-
-class Line(NamedTuple):
-    """An instruction whose jumps go to labels further down; "" is the next line."""
-
-    code: int
-    k: int
-    if_true: str = ""
-    if_false: str = ""
-
-
-def assemble(lines: Sequence[str | Line]) -> list[Instruction]:
-    """Instructions of lines and labels (texts). A label may occur anywhere but before a jump to it."""
-    addresses: dict[str, int] = {}
-    program: list[Line] = []
-    for line in lines:
-        if isinstance(line, str):
-            addresses[line] = len(program)
-        else:
-            program.append(line)
-
-    def distance(label: str, here: int) -> int:
-        steps = addresses[label] - here - 1 if label else 0
-        if not 0 <= steps <= 255:  # struct sock_filter has a byte for it
-            raise ValueError(f"a jump of {steps} instructions to {label}")
-        return steps
-
-    return [
-        Instruction(line.code, distance(line.if_true, here), distance(line.if_false, here), line.k)
-        for here, line in enumerate(program)
-    ]
-
-
 def program(machine: str) -> list[Instruction]:
     """The filter for a machine as uname(2) calls it. SetupError if its numbers are not known."""
-    if machine not in MACHINES:
-        known = " and ".join(MACHINES)
-        raise SetupError(
-            STEP, 0, f"the numbers of {machine} are not known", advice=f"torbox runs on {known}."
-        )
-    audit_arch, column, has_x32 = MACHINES[machine]
+    audit_arch, column, has_x32 = machine_named(machine, STEP)
     lines: list[str | Line] = [
         Line(LOAD, OFFSET_ARCHITECTURE),
         Line(JUMP_EQUAL, audit_arch, if_false="no such call"),
@@ -170,9 +151,13 @@ def program(machine: str) -> list[Instruction]:
             "skipped",
         ]
     lines += [
-        Line(JUMP_EQUAL, _number(SOCKET, column), if_true="socket"),
-        Line(JUMP_EQUAL, _number(SOCKETPAIR, column), if_true="socketpair"),
-        Line(JUMP_EQUAL, _number(IOCTL, column), if_true="ioctl"),
+        Line(JUMP_EQUAL, number_of(SOCKET, column), if_true="socket"),
+        Line(JUMP_EQUAL, number_of(SOCKETPAIR, column), if_true="socketpair"),
+        Line(JUMP_EQUAL, number_of(IOCTL, column), if_true="ioctl"),
+        Line(JUMP_EQUAL, number_of(INOTIFY_ADD_WATCH, column), if_true="watch"),
+        Line(JUMP_EQUAL, number_of(FCNTL, column), if_true="fcntl"),
+        Line(JUMP_EQUAL, number_of(SETRLIMIT, column), if_true="setrlimit"),
+        Line(JUMP_EQUAL, number_of(PRLIMIT64, column), if_true="prlimit64"),
     ]
     for numbers, errno in DENIED.values():
         number = numbers[column]
@@ -181,23 +166,42 @@ def program(machine: str) -> list[Instruction]:
     lines += [
         Line(RETURN, ALLOW),
         "ioctl",
-        Line(LOAD, _argument(1)),
+        Line(LOAD, argument(1)),
         Line(JUMP_EQUAL, TIOCSTI, if_true="denied"),
         Line(JUMP_EQUAL, TIOCLINUX, if_true="denied"),
+        *(Line(JUMP_EQUAL, request, if_true="denied") for request in NAMES_OF_FILE_SYSTEMS.values()),
         Line(RETURN, ALLOW),
+        "watch",
+        Line(LOAD, argument(2)),
+        Line(JUMP_ANY_SET, WATCHES_OF_OTHERS, if_true="denied", if_false="allowed"),
+        "fcntl",
+        Line(LOAD, argument(1)),
+        Line(JUMP_EQUAL, F_NOTIFY, if_true="denied", if_false="allowed"),
+        "setrlimit",
+        Line(LOAD, argument(0)),
+        Line(JUMP_EQUAL, RLIMIT_CORE, if_true="not done", if_false="allowed"),
+        "prlimit64",
+        Line(LOAD, argument(1)),
+        Line(JUMP_EQUAL, RLIMIT_CORE, if_false="allowed"),
+        Line(LOAD, argument(2)),  # the new limit's address, both words of it: without one it only asks
+        Line(JUMP_EQUAL, 0, if_false="not done"),
+        Line(LOAD, argument(2) + 4),
+        Line(JUMP_EQUAL, 0, if_true="allowed", if_false="not done"),
         "socket",
-        Line(LOAD, _argument(0)),
+        Line(LOAD, argument(0)),
         Line(JUMP_EQUAL, AF_UNIX, if_true="allowed"),
         Line(JUMP_EQUAL, AF_INET, if_true="allowed"),
         Line(JUMP_EQUAL, AF_INET6, if_true="allowed"),
         Line(JUMP_EQUAL, AF_NETLINK, if_false="no such family"),
-        Line(LOAD, _argument(2)),
+        Line(LOAD, argument(2)),
         Line(JUMP_EQUAL, NETLINK_ROUTE, if_true="allowed", if_false="no such family"),
         "socketpair",
-        Line(LOAD, _argument(0)),
+        Line(LOAD, argument(0)),
         Line(JUMP_EQUAL, AF_UNIX, if_true="allowed", if_false="no such family"),
         "allowed",
         Line(RETURN, ALLOW),
+        "not done",
+        Line(RETURN, ERRNO | 0),
         "denied",
         Line(RETURN, ERRNO | EPERM),
         "no such call",
@@ -208,48 +212,6 @@ def program(machine: str) -> list[Instruction]:
     return assemble(lines)
 
 
-def _number(numbers: Numbers, column: int) -> int:
-    number = numbers[column]
-    assert number is not None  # of the three calls that every machine has
-    return number
-
-
-def _argument(index: int) -> int:
-    """The offset of the low word of an argument, counted from 0."""
-    return OFFSET_ARGUMENTS + 8 * index
-
-
-class _SockFilter(ctypes.Structure):
-    _fields_ = (
-        ("code", ctypes.c_uint16),
-        ("jt", ctypes.c_uint8),
-        ("jf", ctypes.c_uint8),
-        ("k", ctypes.c_uint32),
-    )
-
-
-class _SockFprog(ctypes.Structure):
-    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.POINTER(_SockFilter)))
-
-
 def install() -> None:
-    """Put the filter on this thread and all that it starts, for good. It must be the last step before exec.
-
-    Wants no_new_privs. SetupError if the kernel does not take the filter or does not show it.
-    """
-    instructions = program(os.uname().machine)
-    array = (_SockFilter * len(instructions))(*(_SockFilter(*each) for each in instructions))
-    fprog = _SockFprog(len(instructions), array)
-    libc = ctypes.CDLL(None, use_errno=True)
-    zero = ctypes.c_ulong(0)
-    if libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(MODE_FILTER), ctypes.byref(fprog), zero, zero) != 0:
-        errno = ctypes.get_errno()
-        raise SetupError(STEP, errno, advice=ADVICE.get(errno, ""))
-    if libc.prctl(PR_GET_SECCOMP, zero, zero, zero, zero) != MODE_FILTER:
-        raise SetupError(STEP, 0, "the kernel took the filter but does not show it")
-
-
-ADVICE = {
-    EACCES: "The filter needs no_new_privs, which an earlier step sets: this is a fault of torbox.",
-    EINVAL: "The kernel was built without CONFIG_SECCOMP_FILTER; torbox starts nothing without it.",
-}
+    """Put the filter on this process and what it starts. It must be the last step before exec. SetupError."""
+    bpf.install(program(os.uname().machine), STEP)

@@ -19,7 +19,6 @@ to find out why nothing works. If this process dies, everything does.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import os
 import select
@@ -32,7 +31,7 @@ from torbox.errors import SetupError
 from torbox.handshake import Kind
 from torbox.sandbox import Sandbox
 from torbox.streams import Relay, Streams, Waits
-from torbox.tty import Terminal
+from torbox.tty import PtyRelay, Terminal
 
 _PASSED_ON = (
     signal.SIGINT,
@@ -45,7 +44,6 @@ _PASSED_ON = (
 )
 _ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 _JOB_CONTROL = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-_CHUNK = 1 << 16  # bytes carried between the terminals at a time
 _LAST_WAIT_S = 2.0  # for a reader who does not read, once a signal has asked for the end
 _CHUNKS_BEFORE_A_STOP = 16  # others in the sandbox may go on writing, but not hold up the stop
 
@@ -64,11 +62,10 @@ class Supervisor:
         self._sandbox = sandbox
         self._streams = streams
         self._control = sandbox.control
-        self._terminal = terminal
-        self._master = sandbox.master
-        self._pending = b""  # keys the sandbox's terminal had no room for
-        self._has_terminal = False  # the caller's terminal is raw and read by us
-        self._susp_typed = False  # somebody wants the job to stop, since the last time it did
+        self._pty = None
+        if terminal is not None and sandbox.master is not None:
+            self._pty = PtyRelay(terminal, sandbox.master)
+        self._susp_sent = False  # somebody wants the job to stop, since the last time it did
         self._exit_code: int | None = None
         self._is_gone = False
         self._ends_by_signal = (
@@ -78,7 +75,7 @@ class Supervisor:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._watch(signals, lambda: self._signals_arrived(signals))
         for worker in workers:
-            self._watch(os.pidfd_open(worker), self._worker_died)
+            self._watch_worker(os.pidfd_open(worker))
 
     def watch(self, descriptor: int, became_readable: Callable[[], None]) -> None:
         """Call back once when this becomes readable while the program runs."""
@@ -93,13 +90,14 @@ class Supervisor:
         """Supervise until the program has ended. Raises SetupError if the sandbox itself broke."""
         gc.freeze()  # what the start has made stays; from here on there may be garbage
         gc.enable()
+        for number in _ENDING:
+            _handle(number, _note)
         self._watch(self._control.fileno(), self._control_readable)
         try:
-            if self._terminal is not None and self._master is not None:
-                os.set_blocking(self._master, False)
-                self._watch(self._master, self._master_ready)
+            if self._pty is not None:
                 if self._sandbox.in_foreground:
-                    self._take_terminal()
+                    self._pty.take_terminal()
+                self._carry(self._pty)
             for relay in filter(None, (self._streams.input, *self._streams.outputs)):
                 self._move(relay)
             while self._exit_code is None:
@@ -107,7 +105,8 @@ class Supervisor:
             self._drain()
             return self._exit_code
         finally:
-            self._give_terminal_back()
+            if self._pty is not None:
+                self._pty.give_terminal_back()
             self._end_sandbox()
             self._streams.give_back_input()
 
@@ -154,26 +153,46 @@ class Supervisor:
             handshake.send(self._control, kind, number)
 
     def _program_stopped(self, number: signal.Signals) -> None:
+        pty = self._pty
         wants_terminal = number in (signal.SIGTTIN, signal.SIGTTOU)
-        if wants_terminal and self._terminal is not None and self._terminal.in_foreground():
-            self._take_terminal()
+        if wants_terminal and pty is not None and pty.terminal.in_foreground():
+            pty.take_terminal()
+            self._carry(pty)
             self._tell(Kind.CONTINUE, 1)
             return
-        had_susp = self._susp_typed
-        self._susp_typed = False
-        self._copy_what_is_there()  # what it said before it stopped belongs on the screen before the stop
-        had_terminal = self._has_terminal
-        self._give_terminal_back()
-        _stop_like(number, whole_job=wants_terminal or had_susp)
-        if (had_terminal or wants_terminal) and self._terminal is not None and self._terminal.in_foreground():
-            self._take_terminal()
-        self._tell(Kind.CONTINUE, int(self._has_terminal))
+        whole_job = wants_terminal or self._susp_sent
+        self._susp_sent = had_terminal = False
+        if pty is not None:
+            whole_job, pty.suspend_typed = whole_job or pty.suspend_typed, False
+            chunks = _CHUNKS_BEFORE_A_STOP  # what it said before belongs on the screen before the stop
+            while chunks and pty.carry():
+                chunks -= 1
+            had_terminal = pty.has_terminal
+            pty.give_terminal_back()
+        _stop_like(number, whole_job=whole_job)
+        if pty is not None:
+            if (had_terminal or wants_terminal) and pty.terminal.in_foreground():
+                pty.take_terminal()
+            self._carry(pty)
+        self._continue()
 
-    def _worker_died(self) -> None:
+    def _continue(self) -> None:
+        self._tell(Kind.CONTINUE, int(self._pty is not None and self._pty.has_terminal))
+
+    def _watch_worker(self, pidfd: int) -> None:
+        self._watch(pidfd, lambda: self._worker_died(pidfd))
+
+    def _worker_died(self, pidfd: int) -> None:
         if self._exit_code is not None:
             return
+        what, advice = "ended unexpectedly", ""
+        with contextlib.suppress(ChildProcessError):  # whoever started torbox deaf to SIGCHLD has it reaped
+            ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+            if ended is not None and ended.si_status == signal.SIGSYS and ended.si_code != os.CLD_EXITED:
+                what = "was killed by its own filter of system calls"
+                advice = "Either somebody has taken it over, or this is a bug in torbox: please report it."
         raise SetupError(
-            "run the network", 0, "the network stack ended unexpectedly; the program was ended with it"
+            "run the network", 0, f"the network stack {what}; the program was ended with it", advice=advice
         )
 
     # Signals.
@@ -181,12 +200,12 @@ class Supervisor:
     def _signals_arrived(self, descriptor: int) -> None:
         for number in os.read(descriptor, 512):
             if number == signal.SIGWINCH:
-                if self._terminal is not None and self._master is not None:
-                    self._terminal.copy_size(self._master)
+                if self._pty is not None:
+                    self._pty.terminal.copy_size(self._pty.master)
             elif number == signal.SIGCONT:
-                self._tell(Kind.CONTINUE, int(self._has_terminal))
+                self._continue()
             else:
-                self._susp_typed = self._susp_typed or number == signal.SIGTSTP
+                self._susp_sent = self._susp_sent or number == signal.SIGTSTP
                 self._tell(Kind.SIGNAL, number)
                 if number in _ENDING:
                     self._ends_by_signal = True
@@ -203,84 +222,14 @@ class Supervisor:
         elif relay.waits is Waits.SINK:
             self._watch(relay.sink, lambda: self._move(relay), select.POLLOUT)
 
-    def _take_terminal(self) -> None:
-        if self._has_terminal or self._terminal is None or self._master is None:
-            return
-        self._terminal.make_raw()
-        self._terminal.copy_size(self._master)
-        self._watch(self._terminal.descriptor, self._keys_arrived)
-        self._has_terminal = True
-
-    def _give_terminal_back(self) -> None:
-        if not self._has_terminal or self._terminal is None:
-            return
-        self._has_terminal = False
-        self._unwatch(self._terminal.descriptor)
-        self._terminal.restore()
-
-    def _keys_arrived(self) -> None:
-        assert self._terminal is not None
-        try:
-            keys = os.read(self._terminal.descriptor, _CHUNK)
-        except OSError:
-            keys = b""
-        if not keys:  # hung up; SIGHUP tells the program
-            self._unwatch(self._terminal.descriptor)
-            self._has_terminal = False
-            return
-        self._susp_typed = self._susp_typed or self._terminal.suspend_key in keys
-        self._pending += keys
-        self._write_keys()
-
-    def _write_keys(self) -> None:
-        assert self._master is not None
-        try:
-            written = os.write(self._master, self._pending)
-            self._pending = self._pending[written:]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._pending = b""
-        self._wait_for(self._master, select.POLLIN | (select.POLLOUT if self._pending else 0))
-        if self._terminal is not None:
-            # Keys wait in the caller's terminal, not here, while the program does not read.
-            self._wait_for(self._terminal.descriptor, 0 if self._pending else select.POLLIN)
-
-    def _wait_for(self, descriptor: int, events: int) -> None:
-        if descriptor in self._handlers:
-            self._poll.modify(descriptor, events)
-
-    def _master_ready(self) -> None:
-        if self._pending:
-            self._write_keys()
-        if not self._copy_output():
-            assert self._master is not None
-            self._unwatch(self._master)
-
-    def _copy_output(self) -> bool:
-        """Carry one chunk of output; false at its end."""
-        assert self._master is not None
-        assert self._terminal is not None
-        try:
-            output = os.read(self._master, _CHUNK)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            if error.errno == errno.EIO:  # every copy of the slave is closed
-                return False
-            raise
-        try:
-            while output:
-                output = output[os.write(self._terminal.descriptor, output) :]
-        except OSError:
-            return True  # hung up: the output has nowhere to go, but the program may go on
-        return bool(output == b"")
-
-    def _copy_what_is_there(self) -> None:
-        if self._master is not None and self._master in self._handlers:
-            for _ in range(_CHUNKS_BEFORE_A_STOP):
-                if not select.select([self._master], [], [], 0)[0] or not self._copy_output():
-                    return
+    def _carry(self, pty: PtyRelay) -> None:
+        """Carry what can be, and wait for whatever lets more of it."""
+        pty.carry()
+        for descriptor, events in pty.events().items():
+            if not events:  # not even watched: one that hung up would never stop saying so
+                self._unwatch(descriptor)
+            else:
+                self._watch(descriptor, lambda: self._carry(pty), events)
 
     def _drain(self) -> None:
         """Pass on what the ended program left behind. Raises SetupError if output was lost on the way.
@@ -304,24 +253,58 @@ class Supervisor:
             relay.close()
             if relay.error:
                 raise SetupError("pass on the output", relay.error, relay.name)
-        # The kernel hands a terminal's last bytes over in its own time, then says that it is hung up.
-        while self._master is not None and self._master in self._handlers:
-            if not select.select([self._master], [], [], _LAST_WAIT_S)[0] or not self._copy_output():
+        if self._pty is not None:
+            self._drain_terminal(self._pty)
+
+    def _drain_terminal(self, pty: PtyRelay) -> None:
+        """The kernel hands a terminal's last bytes over in its own time, then says that it is hung up.
+
+        A caller's terminal that stands still may take its time, unless a signal has asked for the end.
+        """
+        end = time.monotonic() + _LAST_WAIT_S
+        while not pty.has_ended or pty.is_waited_for:
+            self._carry(pty)
+            if pty.is_waited_for and not self._ends_by_signal:
+                end = time.monotonic() + _LAST_WAIT_S
+            left = end - time.monotonic()
+            if left < 0:
                 break
+            self._turn(left)
+
+
+class EndWantedError(KeyboardInterrupt):
+    """A signal asked for the end while there was no program yet to be told."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def catch_signals() -> int:
     """A descriptor from which the numbers of caught signals are read. Ignored ones stay ignored.
 
-    To be called before the sandbox is started: what arrives while it is being built reaches the
-    program as soon as there is one.
+    To be called before the sandbox is started. While it is being built, a signal that asks for the end
+    raises EndWantedError, and any other reaches the program as soon as there is one. From `Supervisor.run`
+    on all of them do.
     """
     readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     for number in (*_PASSED_ON, signal.SIGWINCH, signal.SIGCONT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda _number, _frame: None)
+        _handle(number, _end if number in _ENDING else _note)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     return readable
+
+
+def _handle(number: int, handler: Callable[[int, object], None]) -> None:
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, handler)
+
+
+def _note(_number: int, _frame: object) -> None:
+    """The descriptor tells it."""
+
+
+def _end(number: int, _frame: object) -> None:
+    raise EndWantedError(number)
 
 
 def _stop_like(number: signal.Signals, *, whole_job: bool) -> None:

@@ -55,8 +55,11 @@ _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}
+_SYS_ADD_KEY = {"x86_64": 248, "aarch64": 217}
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEYCTL_UNLINK = 9
+_KEY_SPEC_SESSION_KEYRING = -3
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -176,6 +179,67 @@ def new_session_keyring() -> None:
     """Leave the inherited session keyring for a new, empty, anonymous one; keyctl(2)."""
     call = (_number(_SYS_KEYCTL), ctypes.c_long(_KEYCTL_JOIN_SESSION_KEYRING), None)
     _check(_libc.syscall(*call))
+
+
+def add_key(name: str) -> int:
+    """A key of this name in the session keyring, which every program of the session can read; add_key(2)."""
+    arguments = (b"user\0", name.encode() + b"\0", name.encode(), ctypes.c_size_t(len(name)))
+    session = ctypes.c_int(_KEY_SPEC_SESSION_KEYRING)
+    return _check(_libc.syscall(_number(_SYS_ADD_KEY), *arguments, session))
+
+
+def unlink_key(key: int) -> None:
+    """Take a key out of the session keyring; keyctl(2), KEYCTL_UNLINK."""
+    session = ctypes.c_long(_KEY_SPEC_SESSION_KEYRING)
+    _check(_libc.syscall(_number(_SYS_KEYCTL), ctypes.c_long(_KEYCTL_UNLINK), ctypes.c_long(key), session))
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+_CapData = (
+    ctypes.c_uint32 * 6
+)  # effective, permitted, inheritable of capabilities 0 to 31, then of the others
+_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
+# linux/prctl.h
+_PR_CAPBSET_DROP = 24
+_PR_GET_SECUREBITS = 27
+_PR_SET_SECUREBITS = 28
+
+
+def securebits() -> int:
+    """This thread's; PR_GET_SECUREBITS(2const)."""
+    return _check(_libc.prctl(_PR_GET_SECUREBITS))
+
+
+def set_securebits(bits: int) -> None:
+    """PR_SET_SECUREBITS(2const): wants CAP_SETPCAP. python-prctl refuses bits newer than itself."""
+    zero = ctypes.c_ulong(0)
+    _check(_libc.prctl(_PR_SET_SECUREBITS, ctypes.c_ulong(bits), zero, zero, zero))
+
+
+def empty_bounding_set() -> None:
+    """Drop each capability that the kernel knows from the bounding set; PR_CAPBSET_DROP(2const)."""
+    zero = ctypes.c_ulong(0)
+    for capability in range(64):
+        if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), zero, zero, zero) < 0:
+            if ctypes.get_errno() == errno.EINVAL:
+                return  # the one behind the last
+            _check(-1)
+
+
+def empty_capabilities() -> None:
+    """Give up every capability of this thread; capset(2). The ambient ones go with the permitted."""
+    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(ctypes.byref(header), ctypes.byref(_CapData())))
+
+
+def capabilities() -> list[int]:
+    """The words of this thread's sets; capget(2)."""
+    header, data = _CapHeader(_CAPABILITY_VERSION_3, 0), _CapData()
+    _check(_libc.capget(ctypes.byref(header), ctypes.byref(data)))
+    return list(data)
 
 
 def overwrite_arguments(title: bytes) -> None:

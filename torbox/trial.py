@@ -2,7 +2,8 @@
 """The steps of a sandbox's start, tried in processes that are thrown away: what `torbox doctor` believes.
 
     doctor ── fork ─► the user ── fork ─► namespaces, clocks, tun ── fork ─► file system, privileges, filter
-                        └─ writes the maps
+                        ├─ writes the maps
+                        └─ fork ─► what confines the network stack
 
 Nothing is looked up that can be tried: the functions are those of sandbox.py, in its order, and the
 first that fails ends the trial. No program is started and nothing is sent anywhere.
@@ -18,8 +19,11 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from torbox import mounts, netns, privileges, seccomp, userns
+from torbox import landlock, mounts, netns, privileges, seccomp, syscalls, system, userns
+from torbox.allowance import NOTHING
+from torbox.confinement import Confinement
 from torbox.errors import TorboxError
+from torbox.stack_filter import Reach
 
 STEPS = (
     "user namespaces",
@@ -28,6 +32,7 @@ STEPS = (
     "file system",
     "privileges",
     "system call filter",
+    "confinement",
 )
 
 _MTU = 65520  # bytes; what the profiles have unless they say otherwise
@@ -73,17 +78,45 @@ def attempt(user: pwd.struct_passwd | None) -> list[Outcome]:
     return outcomes
 
 
+def overlay(user: pwd.struct_passwd | None) -> Outcome:
+    """Whether an overlay can be mounted, which only some homes are made of. Forks, as `attempt` does."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _guarded(_Report(theirs, "homes"), lambda report: _overlay(report, user, parent))
+        theirs.close()
+        packet = ours.recv(_MESSAGE_LIMIT)
+        os.waitpid(pid, 0)
+    return Outcome(*json.loads(packet)) if packet else Outcome("homes", "", "it ended without a word")
+
+
+def _overlay(report: _Report, user: pwd.struct_passwd | None, parent: int) -> None:
+    privileges.die_with_parent(parent)
+    if user is not None:
+        userns.become(user)
+    uid, gid = os.getuid(), os.getgid()
+    syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+    userns.write_maps(os.getpid(), uid, gid)
+    lower = os.path.realpath("/usr/bin")
+    mounts.build([mounts.Directory("/run"), mounts.Overlay("/home", lower, size="64k")])
+    report.done("can be kept, and be overlays of one's own")
+
+
 class _Report:
     """What the processes of the trial have to say, in the order of the steps."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, step: str = STEPS[0]) -> None:
         self._end = end
-        self.step = STEPS[0]
+        self.step = step
 
     def done(self, detail: str) -> None:
         """The step went well; the next one begins."""
         self._send(Outcome(self.step, detail))
-        self.step = STEPS[min(STEPS.index(self.step) + 1, len(STEPS) - 1)]
+        if self.step in STEPS:
+            self.step = STEPS[min(STEPS.index(self.step) + 1, len(STEPS) - 1)]
 
     def failed(self, error: BaseException) -> None:
         if isinstance(error, TorboxError):
@@ -104,6 +137,7 @@ def _guarded(report: _Report, column: Callable[[_Report], None]) -> NoReturn:
             report.failed(error)
         except OSError:
             pass  # nobody listens any more
+        os._exit(1)
     os._exit(0)
 
 
@@ -122,6 +156,11 @@ def _as_user(report: _Report, user: pwd.struct_passwd | None, parent: int) -> No
         if ours.recv(1):  # else it failed, and has said so
             userns.write_maps(pid, os.getuid(), os.getgid())
             ours.send(b"m")
+    if os.waitpid(pid, 0)[1]:
+        return
+    pid = os.fork()
+    if pid == 0:
+        _guarded(report, _network_stack)
     os.waitpid(pid, 0)
 
 
@@ -133,23 +172,35 @@ def _inside(report: _Report, outside: socket.socket, parent: int) -> None:
         return  # the maps could not be written, which was said outside
     report.done("every kind can be made, and the user mapped")
     userns.start_clocks_anew()
-    has_time = os.path.exists("/proc/self/timens_offsets")
-    report.done("the sandbox's clocks start anew" if has_time else "")
+    report.done("the sandbox's clocks start anew")
     tun = netns.open_tun(1, _MTU)
     netns.configure(tun, ipv6=os.path.exists("/proc/sys/net/ipv6"))
     report.done("super-packets pass (GSO)" if tun.gso else "packets of one MTU at most")
     pid = os.fork()
     if pid == 0:
         _guarded(report, _first_process)
-    os.waitpid(pid, 0)
+    if os.waitpid(pid, 0)[1]:
+        os._exit(1)  # which has said why
 
 
 def _first_process(report: _Report) -> None:
     report.step = "file system"
     privileges.die_with_parent(parent=0)
-    mounts.build(mounts.system())
+    mounts.build(system.parts())
     report.done("a root of the sandbox's own")
+    userns.enter_everybodys_map()
+    userns.share_what_is_counted()
     privileges.give_up()
     report.done("no capabilities, no new privileges")
     seccomp.install()
     report.done(f"the kernel takes it, for {os.uname().machine}")
+
+
+def _network_stack(report: _Report) -> None:
+    """Confined as for `block`, which needs nothing; it can still say so."""
+    report.step = "confinement"
+    confinement = Confinement(Reach(), NOTHING)
+    confinement.prepare()
+    version = landlock.abi()
+    confinement.seal()
+    report.done("the network stack's own" + (f", Landlock {version}" if version else "; no Landlock here"))

@@ -11,6 +11,10 @@ Whether anything is read from the caller's terminal follows job control: a progr
 pipeline or in the background begins in the background of its own terminal, so the kernel stops it
 (SIGTTIN) when it first wants to read, and only then is the caller's terminal taken. `torbox run
 make | less` leaves every key to less.
+
+Neither side is ever waited for: what one does not take waits where it came from, keys in the caller's
+terminal and output in the program's, so that a terminal that stands still (^S, a connection that hangs)
+stops the program's output and nothing else.
 """
 
 from __future__ import annotations
@@ -19,12 +23,16 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import struct
 import termios
 from typing import Any
 
 _TIOCSPTLCK = 0x40045431  # asm-generic/ioctls.h
 _TIOCGPTN = 0x80045430
+# A description of our own: its being non-blocking is nobody else's business.
+_OWN = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK
+_CHUNK = 1 << 16  # bytes carried between the terminals at a time
 _WINDOW = struct.Struct("HHHH")  # rows, columns, width and height in pixels; tty_ioctl(2)
 
 
@@ -41,12 +49,15 @@ class Terminal:
         """The controlling terminal, else a standard stream that is a terminal, else None."""
         descriptor = None
         with contextlib.suppress(OSError):
-            descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+            descriptor = os.open("/dev/tty", _OWN)
         if descriptor is None:
             streams = [stream for stream in (0, 1, 2) if os.isatty(stream)]
             if not streams:
                 return None
-            descriptor = fcntl.fcntl(streams[0], fcntl.F_DUPFD_CLOEXEC, 3)
+            try:
+                descriptor = os.open(f"/proc/self/fd/{streams[0]}", _OWN)
+            except OSError:  # another user's, as after su(1): then a terminal that stands still is waited for
+                descriptor = fcntl.fcntl(streams[0], fcntl.F_DUPFD_CLOEXEC, 3)
         try:
             return cls(descriptor)
         except termios.error:  # it hung up a moment ago
@@ -104,6 +115,95 @@ class Terminal:
         with contextlib.suppress(OSError):
             size = fcntl.ioctl(self.descriptor, termios.TIOCGWINSZ, bytes(_WINDOW.size))
             fcntl.ioctl(to, termios.TIOCSWINSZ, size)
+
+
+class PtyRelay:
+    """Keys and output between the caller's terminal and the master of the sandbox's pty."""
+
+    def __init__(self, terminal: Terminal, master: int) -> None:
+        self.terminal = terminal
+        self.master = master
+        os.set_blocking(master, False)
+        self.has_terminal = False  # the caller's is raw, and read by us
+        self.suspend_typed = False  # the key that stops a job was, since somebody last asked
+        self.has_ended = False  # every copy of the slave is closed, and all output is read
+        self._keys = b""  # not taken by the sandbox's terminal yet
+        self._output = b""  # not taken by the caller's yet
+
+    @property
+    def is_waited_for(self) -> bool:
+        """There is output that the caller's terminal does not take."""
+        return bool(self._output)
+
+    def take_terminal(self) -> None:
+        if not self.has_terminal:
+            self.terminal.make_raw()
+            self.terminal.copy_size(self.master)
+            self.has_terminal = True
+
+    def give_terminal_back(self) -> None:
+        if self.has_terminal:
+            self.has_terminal = False
+            self.terminal.restore()
+
+    def events(self) -> dict[int, int]:
+        """What poll(2) is to wait for, by descriptor; 0 for one that nothing is wanted of."""
+        keys = select.POLLIN if self.has_terminal and not self._keys else 0
+        output = select.POLLIN if not self._output and not self.has_ended else 0
+        return {
+            self.terminal.descriptor: keys | (select.POLLOUT if self._output else 0),
+            self.master: output | (select.POLLOUT if self._keys and not self.has_ended else 0),
+        }
+
+    def carry(self) -> bool:
+        """Move what can be moved without waiting, a chunk each way at most; whether anything was."""
+        return self._carry_keys() | self._carry_output()
+
+    def _carry_keys(self) -> bool:
+        if not self._keys:
+            if not self.has_terminal:
+                return False
+            try:
+                self._keys = os.read(self.terminal.descriptor, _CHUNK)
+            except BlockingIOError:
+                return False
+            except OSError:
+                pass
+            if not self._keys:  # hung up; SIGHUP tells the program
+                self.has_terminal = False
+                return False
+            self.suspend_typed = self.suspend_typed or self.terminal.suspend_key in self._keys
+            # What is typed after a change of the window's size is not to overtake it.
+            self.terminal.copy_size(self.master)
+        try:
+            self._keys = self._keys[os.write(self.master, self._keys) :]
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._keys = b""
+        return True
+
+    def _carry_output(self) -> bool:
+        if not self._output:
+            if self.has_ended:
+                return False
+            try:
+                self._output = os.read(self.master, _CHUNK)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+            if not self._output:
+                self.has_ended = True
+                return False
+        try:
+            self._output = self._output[os.write(self.terminal.descriptor, self._output) :]
+        except BlockingIOError:
+            return False
+        except OSError:  # hung up: the output has nowhere to go, but the program may go on
+            self._output = b""
+        return True
 
 
 def _set_attributes(descriptor: int, attributes: list[Any]) -> None:

@@ -3,7 +3,8 @@
 
 An unprivileged process may create a user namespace and map its own uid and gid into it, one each
 (user_namespaces(7)); everything else torbox does rests on the capabilities it gains in there. The
-uid inside is the same for every user of torbox, so that it tells nothing.
+uid inside is the same for every user of torbox, so that it tells nothing. /proc/PID/uid_map would
+tell the one outside, so the program is in a second user namespace, whose map is the same for all.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from torbox.errors import SetupError, UsageError
 
 UID_INSIDE = 1000
 GID_INSIDE = 1000
+
+_SHARE_STEP = "limit what the kernel counts by user"
+_NAMESPACES_MOST = 1000  # of each kind; a browser has one or two for each tab
 
 _NAMESPACES = (
     syscalls.CLONE_NEWUSER
@@ -37,7 +41,7 @@ _LIMIT_SYSCTL = "/proc/sys/user/max_user_namespaces"
 def enter_namespaces() -> None:
     """Move this process (for pid and time: its children) into new namespaces of every kind.
 
-    The time namespace exists since Linux 5.6; without one the sandbox only shows the host's uptime.
+    The time namespace exists since Linux 5.6; whether one may be done without, `start_clocks_anew` finds.
     Raises SetupError with advice.
     """
     flags = _NAMESPACES
@@ -53,12 +57,13 @@ def enter_namespaces() -> None:
 
 
 def start_clocks_anew() -> None:
-    """Let the sandbox's monotonic and boot clocks start near zero; time_namespaces(7).
+    """Let the sandbox's monotonic and boot clocks start near zero; time_namespaces(7). Raises SetupError.
 
     Only possible once the maps are written and before the first child is forked.
     """
     if not os.path.exists("/proc/self/timens_offsets"):
-        return
+        advice = "Linux 5.6 and later have it (CONFIG_TIME_NS)."
+        raise SetupError("set the clocks", 0, "this kernel has no time namespace", advice=advice)
     import time
 
     offsets = "".join(
@@ -70,6 +75,51 @@ def start_clocks_anew() -> None:
             file.write(offsets)
     except OSError as error:
         raise SetupError("set the clocks", error.errno or 0, "/proc/self/timens_offsets") from error
+
+
+def enter_everybodys_map() -> None:
+    """Move into a user namespace below this one, in which the maps in /proc tell nothing of the caller.
+
+    A map is shown as seen from the namespace above, and that is torbox's own then: 1000 is 1000. The
+    namespaces of every other kind stay the upper one's, in which nobody inside has a say. For a process
+    without threads, with the new /proc mounted. Raises SetupError.
+    """
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
+    except OSError as error:
+        number = error.errno or 0
+        raise SetupError("hide the user's id", number, "unshare", advice=unshare_advice(number)) from error
+    write_maps(os.getpid(), UID_INSIDE, GID_INSIDE)
+
+
+def share_what_is_counted() -> None:
+    """Of what the kernel counts by user, let this namespace and all below it have their share, and not all.
+
+    Everything counts for the user outside as well: who takes all of his inotify instances (128 of them, as a
+    rule) or namespaces keeps his other programs from having any. namespaces(7), inotify(7).
+
+    Of namespaces of control groups there are none. Who has one can mount the hierarchy from where he is in
+    it: the caller's own group, where this sandbox has none, and files there that are this user's. He could
+    end the caller's other programs (cgroup.kill), take limits away, and leave groups behind. Nothing else
+    keeps him from the mount. Raises SetupError.
+    """
+    wanted = {"cgroup_namespaces": 0}
+    wanted |= {f"{kind}_namespaces": _NAMESPACES_MOST for kind in ("ipc", "mnt", "net", "pid", "user", "uts")}
+    for name in ("instances", "watches"):
+        of_all = _read_sysctl(f"/proc/sys/fs/inotify/max_user_{name}")
+        if of_all.isdecimal():  # else this kernel has no inotify
+            wanted[f"inotify_{name}"] = int(of_all) // 2
+    for name, most in wanted.items():
+        path = f"/proc/sys/user/max_{name}"
+        try:
+            with open(path, "r+") as file:
+                file.write(f"{most}")
+                file.seek(0)
+                left = file.read().strip()
+        except OSError as error:
+            raise SetupError(_SHARE_STEP, error.errno or 0, path) from error
+        if left != f"{most}":
+            raise SetupError(_SHARE_STEP, 0, f"{path} is not what it was set to")
 
 
 def write_maps(pid: int, uid: int, gid: int) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from tests.bench import contestants, lab, load, report
 from tests.bench.rows import Results
 from tests.bench.session import SHORT, Session, Sizes
+from tests.support import command
 from tests.support.people import Person, people
 from tests.tornet.network import SITE_NAME, TorNetwork
 
@@ -103,4 +104,4 @@ def _socks(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    command.run(main)

@@ -21,7 +21,7 @@ def test_no_command_is_wrong_usage_with_help(capsys: pytest.CaptureFixture[str])
     assert cli.main([]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "torbox run --profile browser" in captured.err
+    assert "torbox run --upstream socks5:" in captured.err
 
 
 def test_a_bug_is_one_line_and_a_traceback_only_on_request(

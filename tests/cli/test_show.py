@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -23,7 +24,8 @@ Run = Callable[..., tuple[int, str, str]]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(search, "SYSTEM", tmp_path / "etc")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    for variable in ("XDG_CONFIG_HOME", "SUDO_UID", "DOAS_USER"):  # nor become whoever ran the tests by sudo
+        monkeypatch.delenv(variable, raising=False)
     (tmp_path / ".config" / "torbox" / "profiles").mkdir(parents=True)
     return tmp_path
 
@@ -49,9 +51,11 @@ def test_the_list_is_one_line_for_each_profile_when_nobody_looks(home: Path, run
     own(home, "broken", "a =")
     code, out, err = run("profile", "list")
     rows = [line.split("\t") for line in out.splitlines()]
-    assert [row[0] for row in rows] == ["broken", "browser", "curl", "default", "mine", "shell"]
-    assert rows[0][1] == "broken.toml: at its end: invalid value"
-    assert rows[4][1:] == ["my own", str(home / ".config" / "torbox" / "profiles" / "mine.toml")]
+    shipped = {path.stem for path in search.shipped().iterdir()}
+    assert [row[0] for row in rows] == sorted(shipped | {"broken", "mine"})
+    told = {row[0]: row[1:] for row in rows}
+    assert told["broken"][0] == "broken.toml:1: at its end: invalid value"
+    assert told["mine"] == ["my own", str(home / ".config" / "torbox" / "profiles" / "mine.toml")]
     assert (code, err) == (0, "")
 
 
@@ -78,6 +82,45 @@ def test_show_prints_toml_that_is_the_same_profile(home: Path, run: Run) -> None
     assert (again.net, again.env, again.home) == (profile.net, profile.env, profile.home)
 
 
+def test_show_resolved_tells_the_line_of_each_value(home: Path, run: Run) -> None:
+    own(home, "mine", 'extends = "shell"\n\nnet.mtu = 1400\n')
+    code, out, err = run("profile", "show", "--resolved", "mine")
+    assert (code, err) == (0, "")
+    assert "mtu = 1400  # mine.toml:3" in out.splitlines()
+    assert out.startswith(f"# {home}/.config/torbox/profiles/mine.toml\n# {search.shipped()}/shell.toml\n")
+
+
+def test_the_schema_is_printed_or_its_place(run: Run) -> None:
+    code, out, err = run("profile", "schema")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["properties"]["net"]["properties"]["mtu"]["maximum"] == 65520
+    code, where, err = run("profile", "schema", "--path")
+    assert (code, err) == (0, "")
+    assert Path(where.removesuffix("\n")).read_text() == out
+
+
+def test_new_prints_the_path_alone_and_says_what_it_hides(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    own = home / ".config" / "torbox" / "profiles"
+    assert run("profile", "new", "mine", "--from", "shell") == (0, f"{own}/mine.toml\n", "")
+    code, out, err = run("profile", "new", "browser", "--from", "browser")
+    assert (code, out) == (0, f"{own}/browser.toml\n")
+    assert err == f"torbox: browser now means this file and no longer {search.shipped()}/browser.toml\n"
+    assert run("profile", "check", "mine", "browser")[0] == 0
+    code, out, err = run("profile", "new", "mine")
+    assert (code, out) == (2, "")
+    assert "is not overwritten" in err
+
+
+def test_new_makes_no_profile_of_roots(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    code, out, err = run("profile", "new", "mine")
+    assert (code, out) == (2, "")
+    assert "--user" in err
+
+
 def test_check_is_silent_on_standard_output_and_zero_for_what_is_right(run: Run) -> None:
     code, out, err = run("profile", "check", "browser", "shell")
     assert (code, out) == (0, "")
@@ -90,9 +133,9 @@ def test_check_tells_every_fault_of_every_profile(home: Path, run: Run) -> None:
     code, out, err = run("profile", "check", "a", "b", "zzz")
     assert (code, out) == (2, "")
     assert err.splitlines()[:4] == [
-        "torbox: a.toml: net.dns: 'nmaes' is not one of names, tor, off; did you mean 'names'?",
-        "torbox: a.toml: net.mtu: 1 is not a whole number of bytes from 1280 to 65520",
-        "torbox: b.toml: at its end: expected ']' at the end of a table declaration",
+        "torbox: a.toml:1: net.dns: 'nmaes' is not one of names, tor, off; did you mean 'names'?",
+        "torbox: a.toml:2: net.mtu: 1 is not a whole number of bytes from 1280 to 65520",
+        "torbox: b.toml:1: at its end: expected ']' at the end of a table declaration",
         "torbox: no profile is called 'zzz'",
     ]
 
@@ -112,6 +155,14 @@ def test_check_tells_every_fault_of_every_profile(home: Path, run: Run) -> None:
         ("profile", "show"),
         ("frobnicate",),
         ("profile", "list", "extra"),
+        ("profile", "new"),
+        ("profile", "new", "a/b"),
+        ("profile", "new", "a.toml"),
+        ("profile", "new", "a", "--from", "nonesuch"),
+        ("profile", "new", "a", "--user", "no-such-user-here"),
+        ("profile", "new", "a", "b"),
+        ("profile", "schema", "extra"),
+        ("profile", "show", "--resolved"),
         ("run", "--no-such-option", "true"),
         ("run", "-v", "-q", "true"),
     ],

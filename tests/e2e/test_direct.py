@@ -8,6 +8,7 @@ the sandbox ── 203.0.113.5, the machine ── veth ── 203.0.113.80, a s
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -213,3 +214,42 @@ def test_datagrams_go_where_connections_do(person: Person) -> None:
     assert not {"inside", "outside"} & set(places.values())
     places, _ = seen(person, "--host-loopback", by="udp")
     assert {it for it in PLACES if places[it] in ("inside", "outside")} == {"10.0.2.2", "fd00::2"}
+
+
+FORGED = """
+import socket, sys
+for bound in ("fd00::1:2345", "fd00::100"):
+    with socket.socket(socket.AF_INET6) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND
+        sock.bind((bound, 0))
+        sock.settimeout(1.5)  # by then the SYN was sent again
+        try:
+            sock.connect(("fd00::2", int(sys.argv[1])))
+            print("connected")
+        except TimeoutError:
+            print("silence")
+"""
+
+
+def test_what_a_program_sends_from_an_address_that_is_not_its_own_goes_nowhere(person: Person) -> None:
+    """It takes no capability to send so, and a flood of such connections would never be acknowledged."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = str(listener.getsockname()[1])
+        arguments = (
+            "run",
+            "-q",
+            "--upstream",
+            "direct",
+            "--host-loopback",
+            "--",
+            "python3",
+            "-c",
+            FORGED,
+            port,
+        )
+        done = person.run(*arguments)
+        assert done.stdout.split() == ["silence", "connected"], done.stderr
+        listener.setblocking(False)
+        listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.directories import profile
 from tests.support.people import Person
 
 
@@ -262,6 +263,27 @@ def test_uptime_starts_anew_where_the_kernel_has_time_namespaces(person: Person)
     assert float(inside(person, "print(open('/proc/uptime').read().split()[0])")) < 60
 
 
+def test_the_numeric_ids_outside_are_not_in_the_maps(person: Person) -> None:
+    maps = [
+        inside(person, f"print(open('/proc/self/{name}').read().split())") for name in ("uid_map", "gid_map")
+    ]
+    assert maps == ["['1000', '1000', '1']"] * 2
+    assert inside(person, "print(open('/proc/self/setgroups').read())") == "deny"
+
+
+def test_how_many_processors_are_counted_is_the_profiles_to_say(person: Person) -> None:
+    script = "import os; print(len(os.sched_getaffinity(0)))"
+    assert int(inside(person, script)) == len(os.sched_getaffinity(0))
+    for wanted, seen in ((1, 1), (4096, len(os.sched_getaffinity(0)))):
+        with profile(f"identity.processors = {wanted}") as path:
+            done = person.run("run", "--upstream", "block", "--profile", path, "--", "nproc")
+        assert done.stdout == f"{seen}\n", done.stderr
+
+
 def test_the_umask_and_limits_are_ordinary_and_core_dumps_are_off(person: Person) -> None:
-    script = "import os, resource; print(oct(os.umask(0)), resource.getrlimit(resource.RLIMIT_CORE))"
-    assert inside(person, script) == "0o22 (0, 0)"
+    script = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+print(oct(os.umask(0)), resource.getrlimit(resource.RLIMIT_CORE))
+"""
+    assert inside(person, script) == "0o22 (1, 1)"  # at 0 what core_pattern names would be started outside

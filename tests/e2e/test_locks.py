@@ -16,8 +16,9 @@ import pytest
 
 from tests.support.people import Person
 from tests.support.processes import descendants, wait_until_gone
-from torbox import sandbox
+from torbox import sandbox, system
 from torbox.errors import SetupError
+from torbox.mounts import Cover
 
 
 def said(person: Person, *command: str, **how: Any) -> str:
@@ -97,7 +98,10 @@ def test_no_mount_takes_setuid_bits_and_only_devices_that_are_meant_are_devices(
     assert writable == own | devices
     assert {mounts[target][0] for target in own} == {"tmpfs", "proc"}
     not_executable = {target for target, (_, options) in mounts.items() if "noexec" in options}
-    assert not_executable == devices | {"/dev/shm", "/proc"}
+    telling = {op.target for op in system.parts() if isinstance(op, Cover)}
+    covered = {target for target in mounts if target.startswith("/proc/") or target in telling}
+    assert covered
+    assert not_executable == devices | covered | {"/dev/shm", "/proc"}
 
 
 def test_hosts_and_machine_id_are_the_sandboxs_own(person: Person) -> None:
@@ -232,7 +236,9 @@ def test_when_a_step_fails_or_its_process_dies_nothing_runs(person: Person, step
         )  # its own end before it became the program: the program's, as init sees it
     else:
         assert done.returncode == 125, done.stderr
-        assert done.stderr.startswith("torbox: ")
+        # Not by what watches over a worker that serves already: nothing was started beside this one.
+        stage = "start the network stack: " if "run_worker" in step else ""
+        assert done.stderr.startswith(f"torbox: {stage}")
         assert "Traceback" not in done.stderr
 
 
@@ -249,3 +255,15 @@ def test_when_the_user_cannot_be_mapped_nothing_runs(person: Person) -> None:
         text=True,
     )
     assert (done.returncode, done.stdout) == (125, "")
+
+
+def test_nobody_inside_mounts_the_control_groups(person: Person) -> None:
+    attempt = (
+        "import ctypes; print(*(ctypes.CDLL(None).unshare(0x10000000 | each) for each in (0x02000000, 0)))"
+    )
+    assert said(person, "python3", "-c", attempt).split() == ["-1", "0"]  # but a user namespace is to be had
+    # The first of these takes a limit away, where it can; that of all above it stays.
+    shell = "echo 9 > /proc/sys/user/max_cgroup_namespaces; unshare -C true || unshare -UC true || echo none"
+    assert said(person, "unshare", "-Ur", "sh", "-c", shell) == "none\n"
+    mount = "mkdir /tmp/groups && mount -t cgroup2 none /tmp/groups || echo refused"
+    assert said(person, "unshare", "-Urm", "sh", "-c", mount) == "refused\n"

@@ -7,13 +7,12 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.directories import profile
 from tests.support.people import Person
 
 
@@ -30,16 +29,6 @@ def work(person: Person) -> Iterator[Path]:
 def own(person: Person, *paths: Path) -> None:
     for path in paths:
         os.chown(path, person.uid, -1)
-
-
-@contextmanager
-def profile(text: str) -> Iterator[str]:
-    """The path of a profile that everybody can read, in a directory that no test shares."""
-    with tempfile.TemporaryDirectory(prefix="torbox-test-", dir="/var/tmp") as directory:
-        os.chmod(directory, 0o755)
-        path = Path(directory, "p.toml")
-        path.write_text(text)
-        yield str(path)
 
 
 def run(person: Person, text: str, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -59,7 +48,9 @@ def test_a_symlink_left_in_a_share_opens_nothing_to_the_next_program(person: Per
     done = run(person, f"mounts.read_write = ['~/{name}/out']", f"ls ~/{name}/out")
     assert done.returncode == 2
     assert done.stdout == ""
-    assert f"p.toml: mounts.read_write: '~/{name}/out' leads through the symlink '{work}/out'" in done.stderr
+    assert (
+        f"p.toml:1: mounts.read_write: '~/{name}/out' leads through the symlink '{work}/out'" in done.stderr
+    )
 
 
 def test_read_only_below_read_write_is_read_only_and_stays_where_it_is(person: Person, work: Path) -> None:

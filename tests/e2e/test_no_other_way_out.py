@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.directories import open_directory
 from tests.support.people import Person
 from tests.tornet.network import TorNetwork
 
@@ -46,9 +46,8 @@ print("tried everything")
 @pytest.fixture
 def shared_file() -> Iterator[Path]:
     """A file that any user of the machine may write."""
-    with tempfile.TemporaryDirectory(prefix="torbox-trace-") as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory, "log")
+    with open_directory() as directory:
+        yield directory / "log"
 
 
 @pytest.fixture(scope="module")

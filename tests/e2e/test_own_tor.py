@@ -28,7 +28,9 @@ def no_other_tor() -> None:
 @pytest.fixture
 def configured(person: Person, tornet: TorNetwork, no_other_tor: None) -> Iterator[Path]:
     """The person's torrc makes torbox's own tor a client of the private network."""
-    torrc = person.home / ".config" / "torbox" / "torrc"
+    settings = person.home / ".config"
+    torrc = settings / "torbox" / "torrc"
+    made = [each for each in (torrc.parent, settings) if not each.exists()]
     torrc.parent.mkdir(parents=True, exist_ok=True)
     assert not torrc.exists(), f"{torrc} is this user's own"
     torrc.write_text(tornet.membership)
@@ -40,6 +42,8 @@ def configured(person: Person, tornet: TorNetwork, no_other_tor: None) -> Iterat
         yield torrc
     finally:
         torrc.unlink()
+        for each in made:
+            each.rmdir()
         # The keeper lets tor linger for the next run; this test's user has no next run.
         started = keepers(person) - before
         everything = started.union(*(descendants(pid) for pid in started))

@@ -7,13 +7,13 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.directories import profile
 from tests.support.people import Person
 from tests.support.processes import descendants, wait_until_gone
 from tests.upstream.socks_server import read_exactly, serving
@@ -58,12 +58,9 @@ def tell_name(sock: socket.socket) -> None:
 
 @contextmanager
 def running(person: Person, queues: int, upstream: str, *command: str) -> Iterator[subprocess.Popen[str]]:
-    with tempfile.TemporaryDirectory(prefix="torbox-queues-") as directory:
-        Path(directory).chmod(0o755)
-        profile = Path(directory, "queues.toml")
-        profile.write_text(f'extends = "default"\n[net]\nqueues = {queues}\n')
+    with profile(f'extends = "default"\n[net]\nqueues = {queues}\n') as path:
         process = subprocess.Popen(
-            person.command("run", "-q", "--profile", str(profile), "--upstream", upstream, "--", *command),
+            person.command("run", "-q", "--profile", path, "--upstream", upstream, "--", *command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,9 +2,10 @@
 """`make fuzz`: as many frames as are asked for, on all processors, and what was found.
 
     python -m tests.fuzz [--frames N] [--seconds S] [--seed N] [--jobs N]
+    python -m tests.fuzz.relay …             the same for the relay: relay.py
 
 Ends with 0 if nothing broke. Else the failing run is in tests/fuzz/corpus, minimised, where
-tests/fuzz/test_corpus.py replays it until it is mended, and for ever after.
+tests/fuzz/test_fuzz.py replays it until it is mended, and for ever after.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import queue
 import random
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -23,6 +25,7 @@ from typing import Any
 
 from tests.fuzz import engine
 from tests.fuzz.case import CORPUS
+from tests.support import command
 
 FRAMES = 10_000_000
 REPORT_S = 10.0  # seconds between two lines of progress
@@ -38,6 +41,7 @@ def resident() -> int:
 
 def job(seed: int, frames: int, limit_s: float, directory: Path, news: Any) -> None:
     """One process's share: tells ("frames", count), ("failed", what) and at the end ("done", growth)."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ^C means all of them, and the first one speaks
     conversations = engine.tapes()
     sent, warm = 0, 0
     for episode_seed, count in engine.run(seed, frames, limit_s, conversations):
@@ -120,4 +124,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -232,7 +232,7 @@ class Frames:
         """ICMP: echoes, and errors about connections that are there, or are not."""
         chance, pick = self.chance, self.chance.choice
         addresses = self._addresses()
-        body = PATTERN[: pick((0, 1, 56, 1400))]
+        body = PATTERN[: pick((0, 1, 56, 1400, 3000))]
         v4 = len(addresses) == 8
         if chance.random() < 0.5:
             quoted = list(self.victim.stack.connections.values())

@@ -165,7 +165,17 @@ def test_a_socks_server_may_say_anything(
         assert len(client.rest) < cut
 
 
-LABELS = st.lists(st.one_of(st.binary(min_size=1, max_size=63), st.just(b"example")), max_size=6)
+# Of a reverse name, two at a time: of public addresses, and what bytes.fromhex would skip.
+DIGITS = st.sampled_from((b"12", b"  ", b"\t\t"))
+LABELS = st.one_of(
+    st.lists(st.one_of(st.binary(min_size=1, max_size=63), st.just(b"example")), max_size=6),
+    st.lists(DIGITS, min_size=16, max_size=16).map(
+        lambda digits: [*(b"%c" % digit for digit in b"".join(digits)), b"ip6", b"arpa"]
+    ),
+    st.lists(st.binary(min_size=1, max_size=4), min_size=4, max_size=4).map(
+        lambda numbers: [*numbers, b"in-addr", b"arpa"]
+    ),
+)
 
 
 @given(
@@ -183,6 +193,11 @@ def test_whatever_is_asked_has_at_most_one_answer_of_bounded_size(
     for at, value in damage:
         message[at % len(message)] = value
     pending: list[Callable[[tuple[bytes, ...], int, bool], None]] = []
+
+    def resolve(name: bytes, kind: str, done: Callable[[tuple[bytes, ...], int, bool], None]) -> None:
+        assert len(name) in (4, 16) if kind == "PTR" else 0 < len(name) < 254
+        pending.append(done)
+
     for mode in ("names", "tor", "off"):
         names = NameService(
             mode=mode,
@@ -190,7 +205,7 @@ def test_whatever_is_asked_has_at_most_one_answer_of_bounded_size(
             hosts={},
             takes_onions=True,
             takes_ipv6=True,
-            resolve=lambda name, kind, done: pending.append(done),
+            resolve=resolve,
         )
         answers: list[bytes] = []
         deserved = names.answer(bytes(message), 1.0, answers.append)

@@ -22,7 +22,7 @@ import random
 from torbox.netstack.flow import FlowKey, Refusal
 from torbox.netstack.reassembly import MAX_BYTES, MAX_PACKETS
 from torbox.netstack.ring import RingPool
-from torbox.netstack.stack import BATCH, Stack, StackConfig
+from torbox.netstack.stack import BATCH, MAX_TO_GATEWAY, Stack, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
 from torbox.netstack.tcp.outoforder import PIECE_COST
 from torbox.netstack.tcp.sequence import distance
@@ -142,6 +142,8 @@ class Victim:
             connection.abort()
         elif verb == 11:
             connection.probe()
+        elif amount % 4 == 0:
+            connection.keep_alive(0.2, 0.05, 2)
 
     @staticmethod
     def _read(connection: TcpConnection, size: int) -> None:
@@ -156,7 +158,8 @@ class Victim:
     def _check(self) -> None:
         stack = self.stack
         assert len(stack.connections) <= self.config.max_connections
-        assert max(stack.half_open.waiting, stack.half_open.answered) <= self.config.max_half_open
+        assert stack.half_open.waiting <= self.config.max_half_open + MAX_TO_GATEWAY
+        assert stack.half_open.answered <= self.config.max_half_open
         assert len(stack.reassembly) <= MAX_PACKETS
         partials = stack.reassembly._partials.values()
         assert sum(each.size for each in partials) == stack.reassembly.size <= MAX_BYTES

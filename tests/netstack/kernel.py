@@ -49,7 +49,10 @@ class KernelGuest:
         vnet_hdr: bool = True,
         offload: bool = True,
     ) -> None:
-        """`offload` false: neither the guest's kernel nor we leave checksums or cutting to the other."""
+        """`offload` false: the guest's kernel leaves nothing to us, and we only checksums to it.
+
+        `vnet_hdr` false: neither leaves anything to the other.
+        """
         self._work = work
         self.mtu = mtu
         self.vnet_hdr = vnet_hdr

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tests.netstack.addresses import GUESTS, REMOTES
 from torbox.netstack.flow import FlowKey, Refusal
 from torbox.netstack.ring import RingPool
 from torbox.netstack.stack import Stack, StackConfig
@@ -32,8 +33,6 @@ from torbox.netstack.wire import icmpv4, icmpv6, ip, tcp, vnet
 GUEST_ISS = 0xFFFFFF00  # wraps early in every playbook
 OUR_ISS = 0xFFFFFFF0
 PORTS = (40000, 80)
-REMOTES = {4: bytes((192, 0, 2, 7)), 6: bytes.fromhex("20010db8000000000000000000000007")}
-GUESTS = {4: bytes((10, 0, 2, 100)), 6: bytes.fromhex("fd000000000000000000000000000100")}
 FLAGS = {"S": tcp.SYN, "F": tcp.FIN, "R": tcp.RST, "P": tcp.PSH, ".": tcp.ACK, "U": tcp.URG}
 
 _SEGMENT = re.compile(
@@ -48,7 +47,7 @@ def pattern(start: int, size: int) -> bytes:
 
 
 class Playbook:
-    """`!!` verbs: accept, write N, read N, close, let-go, abort, keep-alive IDLE, refuse WHY, connect.
+    """`!!` verbs: accept, write N, read N, close, abort, keep-alive IDLE, refuse WHY, connect.
 
     `keep-alive` asks every ten seconds, three times.
     """
@@ -159,9 +158,6 @@ class Playbook:
         elif verb == "close":
             assert connection is not None
             connection.close()
-        elif verb == "let-go":
-            assert connection is not None
-            connection.let_go()
         elif verb == "keep-alive":
             assert connection is not None
             connection.keep_alive(float(argument), 10.0, 3)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import socket
@@ -93,3 +94,18 @@ def test_a_capture_holds_what_passed_both_ways(buffer: memoryview) -> None:
     assert struct.unpack_from("=IIII", data, 24) == (1234, 500_000, len(PACKET), len(PACKET))
     assert data[40 : 40 + len(PACKET)] == PACKET
     assert data.endswith(struct.pack("=IIII", 1234, 500_000, 5, 5) + b"\x60rest")
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOBUFS])
+def test_a_packet_that_the_kernel_has_no_memory_for_is_lost_and_the_device_goes_on(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    device = TunDevice(ends[0].fileno(), 1500)
+
+    def no_memory(*arguments: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", no_memory)
+        assert not device.write([HEADER, PACKET])
+    assert device.write([HEADER, PACKET])

@@ -1,101 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The name service: what a guest asks and what it hears, judged by dnspython's message reader."""
+"""The name service: what a guest asks, and what it hears in each mode. Special names: test_dns_names.py."""
 
 from __future__ import annotations
 
 import ipaddress
 import subprocess
 import sys
-from collections.abc import Callable
 
 import dns.flags
 import dns.message
 import dns.rdataclass
-import dns.rdatatype
-import dns.reversename
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.netstack.name_service import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, Bench
 from torbox.netstack.dns import NameService
 from torbox.netstack.lookups import Done
 from torbox.netstack.name_pool import NamePool
-
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
-HOSTS = {
-    b"gateway.torbox": (ipaddress.ip_address("10.0.2.2").packed, ipaddress.ip_address("fd00::2").packed),
-    b"printer": (ipaddress.ip_address("192.0.2.7").packed,),
-    b"many": tuple(bytes((10, 9, 9, last)) for last in range(100)),
-}
-
-
-class Upstream:
-    """Remembers what leaves; answers what it was given, at once."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[bytes, str]] = []
-        self.answers: dict[str, tuple[bytes, ...]] = {}
-        self.failed = False
-
-    def __call__(self, name: bytes, kind: str, done: Done) -> None:
-        self.asked.append((name, kind))
-        done(self.answers.get(kind, ()), 300, self.failed)
-
-
-Ask = Callable[..., dns.message.Message]
-
-
-class Bench:
-    def __init__(
-        self,
-        mode: str,
-        *,
-        takes_onions: bool = True,
-        takes_ipv6: bool = True,
-        nowhere: tuple[bytes, ...] = (),
-    ) -> None:
-        self.pool = NamePool()
-        self.upstream = Upstream()
-        self.service = NameService(
-            mode=mode,
-            pool=self.pool,
-            hosts=HOSTS,
-            takes_onions=takes_onions,
-            takes_ipv6=takes_ipv6,
-            resolve=self.upstream,
-            nowhere=nowhere,
-        )
-
-    def send(self, message: bytes, now: float = 0.0, *, tcp: bool = False) -> list[bytes]:
-        replies: list[bytes] = []
-        self.service.answer(message, now, replies.append, tcp=tcp)
-        return replies
-
-    def ask(self, name: str, rdtype: str = "A", now: float = 0.0) -> dns.message.Message:
-        query = dns.message.make_query(name, rdtype)
-        (reply,) = self.send(query.to_wire(), now)
-        answer = dns.message.from_wire(reply)
-        assert query.is_response(answer)
-        return answer
-
-    def addresses(self, name: str, rdtype: str = "A") -> list[str]:
-        answer = self.ask(name, rdtype)
-        assert answer.rcode() == NOERROR
-        return [rdata.to_text() for rrset in answer.answer for rdata in rrset]
-
-    def reverse(self, address: str) -> dns.message.Message:
-        return self.ask(dns.reversename.from_address(address).to_text(), "PTR")
-
-
-@pytest.fixture(params=["names", "tor", "off"])
-def every_mode(request: pytest.FixtureRequest) -> Bench:
-    return Bench(request.param)
-
-
-@pytest.fixture(params=["names", "tor"])
-def serving(request: pytest.FixtureRequest) -> Bench:
-    return Bench(request.param)
-
 
 # What the message itself decides
 
@@ -131,118 +53,7 @@ def test_an_answer_too_long_for_udp_is_cut_and_whole_by_tcp(every_mode: Bench) -
     assert len(answer.answer[0]) == 100
 
 
-# Hosts and special names
-
-
-def test_hosts_come_first_in_every_mode_and_in_any_case(every_mode: Bench) -> None:
-    assert every_mode.addresses("PRINTER") == ["192.0.2.7"]
-    assert every_mode.addresses("gateway.torbox", "AAAA") == ["fd00::2"]
-    assert every_mode.addresses("printer", "AAAA") == []
-    assert every_mode.addresses("printer", "MX") == []
-    assert every_mode.upstream.asked == []
-    assert len(every_mode.pool) == 0
-
-
-def test_hosts_have_reverse_names(every_mode: Bench) -> None:
-    for address, name in {
-        "10.0.2.2": "gateway.torbox.",
-        "fd00::2": "gateway.torbox.",
-        "192.0.2.7": "printer.",
-    }.items():
-        assert every_mode.reverse(address).answer[0][0].to_text() == name
-
-
-def test_localhost_is_the_guest_itself(every_mode: Bench) -> None:
-    assert every_mode.addresses("localhost") == every_mode.addresses("a.b.LocalHost") == ["127.0.0.1"]
-    assert every_mode.addresses("localhost", "AAAA") == ["::1"]
-    for address in ("127.0.0.1", "127.1.2.3", "::1"):
-        assert every_mode.reverse(address).answer[0][0].to_text() == "localhost."
-    assert every_mode.upstream.asked == []
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "printer.local",
-        "host.invalid",
-        "relay.EXIT",
-        "metadata.google.internal",
-        "router.home.arpa",
-        "ipv4only.arpa",
-        "_dns.resolver.arpa",
-        "localhost.localdomain",
-        "name.alt",
-        "use-application-dns.net",
-        "Use-Application-DNS.net",
-    ],
-)
-@pytest.mark.parametrize("rdtype", ["A", "AAAA", "HTTPS", "PTR"])
-def test_special_names_do_not_exist_and_never_leave(every_mode: Bench, name: str, rdtype: str) -> None:
-    answer = every_mode.ask(name, rdtype)
-    assert answer.rcode() == NXDOMAIN
-    assert answer.authority[0].rdtype == dns.rdatatype.SOA
-    assert every_mode.upstream.asked == []
-    assert len(every_mode.pool) == 0
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "192.168.1.1", "127.1", "0x7f.1", "2130706433", "0x7f000001", "0X7F000001", "a.0x", "017700000001",
-        "example.1", "\\058\\0581", "fe80\\058\\0581", "[\\058\\0581]", "\\058\\058ffff\\058127.0.0.1.x",
-    ],
-)  # fmt: skip
-def test_addresses_in_disguise_do_not_exist(serving: Bench, name: str) -> None:
-    assert serving.ask(name).rcode() == NXDOMAIN
-    assert serving.ask(name, "AAAA").rcode() == NXDOMAIN
-    assert serving.upstream.asked == []
-    assert len(serving.pool) == 0
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["a\\.b.com", "a\\000b.com", "a\\010b.com", "a\\013\\010b.com", "a b.com", "a\\127.com", "user@host.com",
-     "a/b", "%61.com"],
-)  # fmt: skip
-def test_names_that_could_be_taken_for_something_else_do_not_exist(serving: Bench, name: str) -> None:
-    assert serving.ask(name).rcode() == NXDOMAIN
-    assert serving.upstream.asked == []
-    assert len(serving.pool) == 0
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["under_score.example", "xn--bcher-kva.example", "b\\252cher.example", "1.example", "a.0xg", "site.test"],
-)
-def test_unusual_names_are_served(serving: Bench, name: str) -> None:
-    serving.upstream.answers = {"A": (bytes((93, 184, 216, 34)),)}
-    assert len(serving.addresses(name)) == 1
-
-
-def test_the_longest_name_is_served_whole(serving: Bench) -> None:
-    serving.upstream.answers = {"A": (bytes((93, 184, 216, 34)),)}
-    name = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
-    (address,) = serving.addresses(name)
-    if serving.service.mode == "names":
-        assert serving.pool.name_of(ipaddress.ip_address(address).packed) == name.encode()
-    else:
-        assert serving.upstream.asked == [(name.encode(), "A")]
-
-
-@pytest.mark.parametrize("name", ["intranet", "_gateway", "_outbound", "_localdnsstub", "box.", "0xg", "com"])
-def test_a_name_of_one_label_does_not_exist_and_never_leaves(every_mode: Bench, name: str) -> None:
-    assert every_mode.ask(name).rcode() == NXDOMAIN
-    assert every_mode.upstream.asked == []
-    assert len(every_mode.pool) == 0
-
-
-def test_names_that_are_to_be_nowhere_do_not_exist_but_what_is_beside_them_does() -> None:
-    for mode in ("names", "tor"):
-        bench = Bench(mode, nowhere=(b"box.example.com",))
-        assert bench.ask("BOX.example.com").rcode() == NXDOMAIN
-        assert bench.upstream.asked == []
-        assert bench.ask("box2.example.com").rcode() == bench.ask("a.box.example.com").rcode()
-        assert (len(bench.pool), len(bench.upstream.asked)) == ((2, 0) if mode == "names" else (0, 2))
+# Types that are not addresses
 
 
 def test_whether_an_answer_will_come_is_said(every_mode: Bench) -> None:
@@ -275,20 +86,6 @@ def test_aaaa_has_no_records_where_the_upstream_takes_no_ipv6() -> None:
         assert bench.addresses("example.com", "AAAA") == []
         assert bench.addresses("something.onion", "AAAA") == []
         assert bench.upstream.asked == []
-
-
-def test_onions_do_not_exist_where_the_upstream_takes_none() -> None:
-    for mode in ("names", "tor"):
-        bench = Bench(mode, takes_onions=False)
-        assert bench.ask("something.onion").rcode() == NXDOMAIN
-        assert bench.ask("something.ONION", "HTTPS").rcode() == NXDOMAIN
-        assert bench.upstream.asked == []
-
-
-def test_onions_get_an_address_of_the_pool_in_either_mode(serving: Bench) -> None:
-    (address,) = serving.addresses("www.Something.onion")
-    assert serving.pool.name_of(ipaddress.ip_address(address).packed) == b"www.something.onion"
-    assert serving.upstream.asked == []
 
 
 # Mode names
@@ -334,7 +131,8 @@ def test_reverse_names_of_the_world_have_none_in_mode_names() -> None:
     "name",
     ["1.2.3.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "256.1.1.1.in-addr.arpa", "x.1.1.1.in-addr.arpa",
      "in-addr.arpa", "b._dns-sd._udp.0.2.0.10.in-addr.arpa", "\\178.1.1.1.in-addr.arpa",
-     "1.ip6.arpa", "g." * 32 + "ip6.arpa"],
+     "1.ip6.arpa", "g." * 32 + "ip6.arpa", "\\032." * 32 + "ip6.arpa", "\\032." * 2 + "2." * 30 + "ip6.arpa",
+     "\\032." * 24 + "8." * 8 + "ip6.arpa"],
 )  # fmt: skip
 def test_what_is_no_reverse_name_has_none(serving: Bench, name: str) -> None:
     assert serving.ask(name, "PTR").rcode() == NXDOMAIN
@@ -379,6 +177,16 @@ def test_mode_tor_resolves_reverse_names_of_public_addresses() -> None:
         (bytes((93, 184, 216, 34)), "PTR"),
         (ipaddress.ip_address("2606:2800::1").packed, "PTR"),
     ]
+
+
+def test_a_reverse_name_that_only_this_machine_knows_is_not_told() -> None:
+    bench = Bench("tor", nowhere=(b"box.example.com", b"box"))
+    local = (b"box", b"Box.example.com.", b"box.lan", b"localhost.localdomain", b"a.localhost")
+    bench.upstream.answers = {"PTR": (*local, b"public.example.com")}
+    answer = bench.reverse("93.184.216.34")
+    assert [rdata.to_text() for rdata in answer.answer[0]] == ["public.example.com."]
+    bench.upstream.answers = {"PTR": local}
+    assert bench.reverse("93.184.216.35").rcode() == NXDOMAIN
 
 
 def test_mode_tor_answers_later_and_each_asker_with_its_own_question() -> None:

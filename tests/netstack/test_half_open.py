@@ -6,11 +6,15 @@ import time
 
 import pytest
 
+from tests.netstack.addresses import REMOTES, VERSIONS
+from tests.netstack.playbook import Playbook
 from torbox.netstack import half_open
 from torbox.netstack.flow import FlowKey
 from torbox.netstack.half_open import REPLACED_BURST, REPLACED_PER_S, SHARE, HalfOpen
 from torbox.netstack.ring import RingPool
+from torbox.netstack.stack import MAX_TO_GATEWAY, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
+from torbox.netstack.tcp.state import State
 
 POOL = RingPool()
 
@@ -155,3 +159,118 @@ def test_those_that_were_answered_do_not_make_room_for_syns() -> None:
     assert held.next_answered() is attempts[1]
     held.answer(attempts[0])
     assert attempts[0] not in held
+
+
+def test_of_those_that_were_answered_the_oldest_of_the_crowd_gives_way() -> None:
+    """Who connects to the gateway and closes at once, thousands of times, must not end what others began."""
+    held, attempts = table(1, 1, 2, 3, 3, 3, 2, 4)
+    with pytest.raises(StopIteration):
+        held.next_answered()
+    for each in attempts:
+        held.answer(each)
+    order = []
+    while held.answered:
+        order.append(attempts.index(held.next_answered()))
+        held.discard(attempts[order[-1]])
+    assert order == [3, 0, 2, 4, 1, 5, 6, 7]
+
+
+@pytest.mark.parametrize("destinations", [1, 40, 1 << 20])
+def test_replacing_one_that_was_answered_does_not_cost_more_in_a_full_table(destinations: int) -> None:
+    def cost_s(size: int) -> float:
+        held = HalfOpen()
+        attempts = [attempt(port % destinations, port) for port in range(size + 2000)]
+        for each in attempts[:size]:
+            held.add(each)
+            held.answer(each)
+        began = time.process_time()
+        for each in attempts[size:]:
+            held.discard(held.next_answered())
+            held.add(each)
+            held.answer(each)
+        return time.process_time() - began
+
+    assert min(cost_s(8000) for _ in range(3)) < 10 * min(cost_s(80) for _ in range(3))
+
+
+# As the stack uses it
+
+
+def test_half_open_connections_are_bounded_and_the_oldest_gives_way_in_silence() -> None:
+    book = Playbook(config=StackConfig(max_half_open=3))
+    for port in range(5):
+        book.guest.send_segment(REMOTES[4], (1000 + port, 80 + port), 1, 0, 2, 64000)
+    book.guest.send_segment(REMOTES[4], (1005, 84), 1, 0, 2, 64000)  # a second one to the same place
+    book._turn()
+    assert book.stack.counters.dropped == {"tcp: too many half-open connections": 1}
+    assert len(book.opened) == 5
+    assert [it.key.guest_port for it in book.stack.half_open] == [1002, 1003, 1004]
+    assert [it.state for it in book.opened[:2]] == [State.CLOSED] * 2
+    assert list(book.stack.connections.values()) == book.opened[2:]
+    assert book.stack.counters.half_open_gave_way == 2
+    assert not book.device.to_guest
+    book.opened[2].abort()
+    book.stack.flush(book.now)
+    assert len(book.stack.half_open) == 2
+
+
+@VERSIONS
+def test_a_full_table_of_half_open_connections_keeps_nobody_out(version: int) -> None:
+    book = Playbook(version, config=StackConfig(max_half_open=1))
+    for port, address in enumerate((REMOTES[version], book.stack.config.own[version == 6], REMOTES[version])):
+        book.guest.send_segment(address, (1000 + port, 53 + port), 1, 0, 2, 64000)
+    book._turn()
+    assert [connection.key.guest_port for connection in book.opened] == [1000, 1001, 1002]
+    assert [connection.key.guest_port for connection in book.stack.half_open] == [1001, 1002]
+
+
+def test_nobody_gives_way_for_connects_to_the_gateway_and_they_are_bounded_too() -> None:
+    """They are answered at once; else who sends many of them would end others' attempts at any rate."""
+    book = Playbook(config=StackConfig(max_half_open=3))
+    for port in range(3):
+        book.guest.send_segment(REMOTES[4], (1000 + port, 80 + port), 1, 0, 2, 64000)
+    for port in range(3 * MAX_TO_GATEWAY):
+        book.guest.send_segment(book.stack.config.own[0], (2000 + port, 53), 1, 0, 2, 64000)
+    for _ in range(5):
+        book._turn()
+    waiting = [it.key.guest_port for it in book.stack.half_open]
+    assert waiting[:3] == [1000, 1001, 1002]
+    assert len(waiting) == 3 + MAX_TO_GATEWAY
+    assert book.stack.counters.half_open_gave_way == 0
+
+
+def test_those_that_are_answered_wait_for_the_guest_beside_any_number_of_syns_but_within_a_bound() -> None:
+    book = Playbook(config=StackConfig(max_half_open=2))
+    for port in range(6):
+        book.guest.send_segment(REMOTES[4], (1000 + port, 80), 1, 0, 2, 64000)
+        book._turn()
+        if port < 3:
+            book.opened[-1].accept()
+            book._turn()
+    book._turn()
+    assert [it.key.guest_port for it in book.stack.half_open] == [1004, 1005, 1001, 1002]
+    assert book.stack.counters.half_open_gave_way == 2
+    assert list(book.stack.connections.values()) == [*book.opened[1:3], *book.opened[4:]]
+
+
+def test_who_gave_way_may_try_again_with_the_same_ports() -> None:
+    book = Playbook(config=StackConfig(max_half_open=1))
+    for port in (1000, 1001, 1000):
+        book.guest.send_segment(REMOTES[4], (port, port - 900), 1, 0, 2, 64000)
+    book._turn()  # all in one
+    assert [it.state for it in book.opened] == [State.CLOSED, State.CLOSED, State.SYN_RECEIVED]
+    assert list(book.stack.connections.values()) == book.opened[2:]
+
+
+def test_connections_given_up_make_room_within_two_seconds() -> None:
+    book = Playbook(config=StackConfig(max_half_open=3))
+    for port in range(5):
+        book.guest.send_segment(REMOTES[4], (1000 + port, 80 + port), 1, 0, 2, 64000)
+    book._turn()
+    book.now += 2.0
+    book.stack.expire(book.now)
+    book.stack.flush(book.now)
+    assert not book.stack.connections
+    book.guest.send_segment(REMOTES[4], (1004, 80), 1, 0, 2, 64000)
+    book._turn()
+    assert [connection.key.guest_port for connection in book.opened] == [1000, 1001, 1002, 1003, 1004, 1004]

@@ -7,7 +7,8 @@ import struct
 
 import pytest
 
-from tests.netstack.test_stack import GATEWAYS, GROUPS, GUESTS, REMOTES, VERSIONS, World
+from tests.netstack.addresses import GATEWAYS, GROUPS, GUESTS, REMOTES, VERSIONS
+from tests.netstack.world import World
 from torbox.netstack.flow import FlowKey, Refusal
 from torbox.netstack.reassembly import TIMEOUT_S
 from torbox.netstack.wire import icmpv4, icmpv6, ip, ipv4, ipv6, tcp, udp
@@ -213,6 +214,23 @@ def test_a_fragment_of_an_impossible_size_is_told_of(offset: int, more: int, siz
     else:
         assert icmpv6.parse(heard[0]).rest == pointer
     assert world.stack.counters.dropped == {"ipv6: impossible fragment": 1}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rest"),
+    [
+        (ip.TCP, bytes(16)),  # half a header
+        (ipv6.DESTINATION_OPTIONS, options(1, 4, 0, 0, 0, 0, following=ip.UDP)),  # none at all
+        (ipv6.ROUTING, bytes((ip.UDP, 1)) + bytes(6)),  # cut off in the midst of another
+    ],
+)
+def test_a_first_fragment_that_does_not_say_what_it_is_of_is_told_of(protocol: int, rest: bytes) -> None:
+    world = World(6)
+    send_with_options(world, ipv6.FRAGMENT.pack(protocol, 0, 1, 7), ipv6.FRAGMENT_HEADER, rest)
+    [packet] = world.turn()
+    message = icmpv6.parse(packet)
+    assert (message.type, message.code, message.rest) == (4, ipv6.INCOMPLETE_CHAIN, 0)
+    assert world.stack.counters.dropped == {"ipv6: first fragment without its headers": 1}
 
 
 def test_a_problem_with_an_error_or_with_what_is_for_many_is_not_told_of() -> None:

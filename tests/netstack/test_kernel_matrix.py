@@ -79,3 +79,19 @@ def test_24_MB_up_and_down_arrive_whole(family: str, mtu: int, offload: str, gue
         services = Services(kernel.device, time.monotonic())
         assert kernel.run(services.turn, LIMIT_S) == (SOURCE_DIGEST, SOURCE_DIGEST)
         assert not services.stack.counters.dropped.keys() - {"not between two hosts"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mtu", [1500, 65520])
+def test_24_MB_arrive_whole_over_a_tun_without_virtio_headers(family: str, mtu: int) -> None:
+    """Where IFF_VNET_HDR is not to be had, each packet has its whole checksum, and each end checks it."""
+    address = FAMILIES[family]
+
+    def work() -> tuple[str, str]:
+        return _up(address, "brisk"), _down(address, "brisk")
+
+    with KernelGuest(work, mtu, vnet_hdr=False) as kernel:
+        assert (kernel.device.gso, kernel.device.checksums) == (False, False)
+        services = Services(kernel.device, time.monotonic())
+        assert kernel.run(services.turn, LIMIT_S) == (SOURCE_DIGEST, SOURCE_DIGEST)
+        assert not services.stack.counters.dropped.keys() - {"not between two hosts"}

@@ -2,7 +2,7 @@
 """Two of our stacks on a bad link: whatever it does, the bytes out are the bytes in, and both ends close.
 
 Time is simulated, so minutes of time-outs cost nothing. Each end sends its own stream and closes; the link
-loses, doubles, reorders and delays. `python -m tests.netstack.test_netsim` prints a table of throughput.
+loses, doubles, reorders and delays. `make netsim` prints a table of throughput.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from tests.netstack.addresses import GUESTS, REMOTES
+from tests.support import command
 from torbox.netstack.flow import FlowKey
 from torbox.netstack.ring import RingPool
 from torbox.netstack.stack import Stack, StackConfig
@@ -21,8 +23,6 @@ from torbox.netstack.tcp.connection import TcpConnection
 from torbox.netstack.tcp.state import State
 from torbox.netstack.testing import BadWire, LinkDevice
 
-HERE = {4: bytes((192, 0, 2, 7)), 6: bytes.fromhex("20010db8" + "00" * 11 + "07")}
-THERE = {4: bytes((10, 0, 2, 100)), 6: bytes.fromhex("fd00" + "00" * 13 + "64")}
 LIMIT_S = 10_000.0  # of simulated time
 MAX_EVENTS = 400_000
 SIZE = 300_000  # bytes, of the table
@@ -117,9 +117,9 @@ def simulate(link: Link, size: int, seed: int, *, at_once: bool = False) -> tupl
     here = End(devices[0], chance.randbytes(size), link, chance)
     there = End(devices[1], chance.randbytes(size // 2), link, chance)
     # The far end has the guest's addresses the other way round: its guest is what we call the remote end.
-    there.connection = there.stack.connect(FlowKey(HERE[link.version], 80, THERE[link.version], 5000))
+    there.connection = there.stack.connect(FlowKey(REMOTES[link.version], 80, GUESTS[link.version], 5000))
     if at_once:
-        here.connection = here.stack.connect(FlowKey(THERE[link.version], 5000, HERE[link.version], 80))
+        here.connection = here.stack.connect(FlowKey(GUESTS[link.version], 5000, REMOTES[link.version], 80))
     assert there.connection is not None
     there.connection.sack = link.sack  # what is not offered is not used by the other end either
     if not link.timestamps:
@@ -249,7 +249,7 @@ def test_a_long_fat_path_is_filled() -> None:
     assert took_s < 0.9
 
 
-def table() -> None:
+def table() -> int:
     """Mbit/s of simulated time, the median of some seeds, by buffer and loss."""
     losses = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3)
     for sack, timestamps in ((False, False), (True, False), (False, True), (True, True)):
@@ -262,7 +262,8 @@ def table() -> None:
                 took_s = statistics.median(simulate(link, SIZE, seed)[2] for seed in range(SEEDS))
                 row += f"{SIZE * 8 / took_s / 1e6:9.2f}"
             print(f"    {ring_limit:10} {row}")
+    return 0
 
 
 if __name__ == "__main__":
-    table()
+    command.run(table)

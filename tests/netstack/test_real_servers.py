@@ -14,15 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.netstack.addresses import GATEWAYS, GUESTS
 from tests.netstack.kernel import KernelGuest
 from tests.netstack.services import BLOCK, Services
 from torbox.netstack.flow import FlowKey
 from torbox.netstack.tcp.connection import TcpConnection
 from torbox.netstack.tcp.state import State
 
-GATEWAY = {4: bytes((10, 0, 2, 2)), 6: bytes.fromhex("fd00" + "00" * 13 + "02")}
-GUEST = {4: bytes((10, 0, 2, 100)), 6: bytes.fromhex("fd00" + "00" * 12 + "0100")}
-FILE_SIZE = len(BLOCK) * 24
 CONFIGURATION = """
 user root root; daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;
 events {{}}
@@ -54,7 +52,7 @@ class Client:
 
     def ask(self, version: int, request: bytes) -> TcpConnection:
         self._port += 1
-        key = FlowKey(GUEST[version], 80, GATEWAY[version], self._port)
+        key = FlowKey(GUESTS[version], 80, GATEWAYS[version], self._port)
         connection = self.services.stack.connect(key)
         assert connection is not None
         connection.snd_buf.write(request)

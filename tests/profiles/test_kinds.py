@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from torbox.profiles import kinds
 from torbox.profiles.kinds import Choice, Kind, OneOrMore, Switch, Table, Text, Texts, Whole
+from torbox.profiles.place import Place, Source
 
 WORD = Text("a word", lambda text: "" if text.isalpha() else "is not a word")
 
 
 def read(kind: Kind, value: object) -> tuple[Any, list[str]]:
     faults: list[str] = []
-    return kind.read(value, "f.toml: key", faults), faults
+    return kind.read(value, Place(Source("f.toml"), ("key",)), faults), faults
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.profiles.conftest import Write
 from torbox.errors import EXIT_USAGE, ProfileError
-from torbox.profiles import load, search
+from torbox.profiles import lines, load, search
 from torbox.profiles.model import KEYS, value_of
 
 
@@ -37,7 +37,13 @@ def test_an_empty_profile_has_every_default() -> None:
         assert value_of(profile, path) == key.default
 
 
-@pytest.mark.parametrize("name", ["default", "shell", "browser", "curl"])
+SHIPPED = (
+    *("browser", "capture", "chat", "chromium", "curl", "default", "git", "mail", "npm", "pip", "shell"),
+    *("torrent", "wget"),
+)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_profiles_are_right_and_described(home: Path, name: str) -> None:
     profile = load.load(name, {}, home)
     assert profile.name == name
@@ -47,7 +53,7 @@ def test_the_shipped_profiles_are_right_and_described(home: Path, name: str) -> 
 
 
 def test_no_other_profile_ships_untested() -> None:
-    assert sorted(path.stem for path in search.shipped().iterdir()) == ["browser", "curl", "default", "shell"]
+    assert sorted(path.stem for path in search.shipped().iterdir()) == list(SHIPPED)
 
 
 def test_every_key_can_be_given_as_its_example_says() -> None:
@@ -88,8 +94,8 @@ def test_a_profile_is_merged_onto_what_it_extends(home: Path, write: Write) -> N
     assert profile.mounts.read_only == ("/srv/a", "/srv/c", "~/d")
     assert profile.mounts.read_write == ("/srv/b",)
     assert [path.stem for path in profile.files] == ["heir", "base"]
-    assert profile.where("net.dns") == "base.toml: net.dns"
-    assert profile.where("net.mtu") == "heir.toml: net.mtu"
+    assert profile.where("net.dns") == "base.toml:4: net.dns"
+    assert profile.where("net.mtu") == "heir.toml:4: net.mtu"
     assert profile.where("net.ipv6") == "heir: net.ipv6"
 
 
@@ -163,9 +169,9 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file() -> None:
 
 def test_keys_of_later_versions_are_unknown_and_not_passed_over() -> None:
     assert text_faults('home.mode = "private"') == [
-        "p.toml: home.mode: 'private' is not 'fake', all there is"
+        "p.toml: home.mode: 'private' is not one of fake, persist, overlay, host"
     ]
-    assert text_faults("[limits]\nmemory_mb = 5") == ["p.toml: limits: unknown key"]
+    assert text_faults("[quotas]\nmemory_mb = 5") == ["p.toml: quotas: unknown key"]
     assert text_faults('net."a b" = 1') == ["p.toml: net.'a b': unknown key"]
 
 
@@ -221,8 +227,8 @@ def test_faults_of_the_whole_chain_are_told_with_the_file_they_are_in(home: Path
     write("base", "net.mtu = 1")
     write("heir", 'extends = "base"\nnet.ipv6 = 1\n')
     assert faults("heir", home) == [
-        "heir.toml: net.ipv6: 1 is not true or false",
-        "base.toml: net.mtu: 1 is not a whole number of bytes from 1280 to 65520",
+        "heir.toml:2: net.ipv6: 1 is not true or false",
+        "base.toml:1: net.mtu: 1 is not a whole number of bytes from 1280 to 65520",
     ]
 
 
@@ -230,32 +236,85 @@ def test_files_of_one_name_are_told_apart(home: Path, write: Write) -> None:
     path = write("browser", 'extends = "browser"')
     search.SYSTEM.mkdir()
     (search.SYSTEM / "browser.toml").write_text("x = 1")
-    assert faults("browser", home) == [f"{search.SYSTEM / 'browser.toml'}: x: unknown key"]
+    assert faults("browser", home) == [f"{search.SYSTEM / 'browser.toml'}:1: x: unknown key"]
     assert path.exists()
 
 
 def test_a_base_that_is_missing_or_broken_is_told_beside_the_other_faults(home: Path, write: Write) -> None:
     write("heir", 'extends = "defualt"\nnet.ipv6 = 1\n')
     assert faults("heir", home) == [
-        "heir.toml: net.ipv6: 1 is not true or false",
-        "heir.toml: extends: no profile is called 'defualt'; did you mean 'default'?",
+        "heir.toml:2: net.ipv6: 1 is not true or false",
+        "heir.toml:1: extends: no profile is called 'defualt'; did you mean 'default'?",
     ]
     write("heir", 'extends = "./missing.toml"')
     (fault,) = faults("heir", home)
+    assert fault.startswith("heir.toml:1: extends: ")
     assert fault.endswith("/missing.toml: cannot be opened: No such file or directory")
     write("heir", 'extends = "a/\\u0000"')
-    assert faults("heir", home) == ["heir.toml: extends: 'a/\\x00' contains a NUL character"]
+    assert faults("heir", home) == ["heir.toml:1: extends: 'a/\\x00' contains a NUL character"]
     write("heir", 'extends = "heir"')
-    assert faults("heir", home) == ["heir.toml: extends: there is no other profile called 'heir'"]
+    assert faults("heir", home) == ["heir.toml:1: extends: there is no other profile called 'heir'"]
 
 
 def test_loops_are_found(home: Path, write: Write) -> None:
     write("a", 'extends = "b"')
     write("b", 'extends = "c"')
     path = write("c", 'extends = "a"')
-    assert faults("a", home) == ["c.toml: extends: 'a' leads back to a.toml"]
+    assert faults("a", home) == ["c.toml:1: extends: 'a' leads back to a.toml"]
     path.write_text('extends = "./c.toml"')
-    assert faults("c", home) == ["c.toml: extends: './c.toml' leads back to c.toml"]
+    assert faults("c", home) == ["c.toml:1: extends: './c.toml' leads back to c.toml"]
+
+
+def test_a_file_that_is_wrong_all_over_is_told_soon_and_not_at_full_length(home: Path, write: Write) -> None:
+    write("wrong", "".join(f"a{number} = 1\n" for number in range(50_000)))
+    told = faults("wrong", home)
+    assert len(told) == load.FAULTS_MAX + 1
+    assert told[0] == "wrong.toml:1: a0: unknown key"
+    assert told[-1] == "and more faults than these"
+    write("wrong", "a" * 100_000 + " = 1")
+    (fault,) = faults("wrong", home)
+    assert len(fault) < 120
+
+
+def test_a_path_longer_than_any_is_refused_before_its_parts_are_looked_at() -> None:
+    long = "a/" * 3000 + "a"
+    assert "longer than a path" in text_faults(f'home.files = {{ "{long}" = "" }}')[0]
+    assert "longer than a path" in text_faults(f'mounts.read_only = ["/{long}"]')[0]
+
+
+def test_an_inherited_part_of_a_value_is_told_with_the_file_that_gave_it(home: Path, write: Write) -> None:
+    write("base", '[mounts]\nread_only = [\n"/srv/a",\n"/srv/b"]\n[env.set]\nA = "1"\nB = "1"')
+    write("heir", 'extends = "base"\nmounts.read_only = ["/srv/c"]\nenv.set.B = "2"')
+    profile = load.load("heir", {}, home)
+    assert profile.where("mounts.read_only", "/srv/b") == "base.toml:4: mounts.read_only"
+    assert profile.where("mounts.read_only", "/srv/c") == "heir.toml:2: mounts.read_only"
+    assert profile.where("mounts.read_only") == "heir.toml:2: mounts.read_only"
+    assert profile.where("env.set", "A") == "base.toml:6: env.set"
+    assert profile.where("env.set", "B") == "heir.toml:3: env.set"
+
+
+def test_what_is_right_is_there_beside_the_faults_of_the_rest(home: Path, write: Write) -> None:
+    write("base", "net.mtu = 1\nnet.queues = 2\n")
+    write("heir", 'extends = "base"\nnet.ipv6 = 1\nmounts.read_only = ["/srv"]')
+    profile, told = load.examine("heir", {}, home)
+    assert len(told) == 2
+    assert (profile.net.queues, profile.mounts.read_only) == (2, ("/srv",))
+    assert profile.net.mtu == KEYS["net.mtu"].default
+    write("heir", "[")
+    profile, told = load.examine("heir", {}, home)
+    assert len(told) == 1
+    assert profile.files == ()
+
+
+def test_no_line_is_looked_for_in_a_profile_without_faults(
+    home: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(text: str) -> None:
+        raise AssertionError("the text is gone through once more")
+
+    monkeypatch.setattr(lines, "scan", never)
+    write("mine", 'extends = "browser"\nmounts.read_only = ["/srv"]')
+    load.load("mine", {}, home)
 
 
 def test_a_text_extends_no_file() -> None:
@@ -276,4 +335,4 @@ def test_no_profile_makes_the_loader_raise_anything_else(lines: list[tuple[str, 
     except ProfileError as error:
         faults = error.faults
     assert faults
-    assert all(fault.startswith("p.toml: ") and fault.isprintable() for fault in faults)
+    assert all(fault.startswith("p.toml:") and fault.isprintable() for fault in faults)

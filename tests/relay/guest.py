@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from tests.support.patience import PATIENCE_S
 from tests.upstream.socks_server import Server
 from torbox.netstack.device import TunDevice
 from torbox.netstack.flow import FlowKey
@@ -33,7 +34,6 @@ GUEST6 = bytes.fromhex("fd00") + bytes(12) + b"\x01\x00"
 GATEWAY = bytes((10, 0, 2, 2))
 SITE = bytes((93, 184, 215, 14))
 MTU = 65520
-PATIENCE_S = 10.0
 GLANCE_S = 0.005  # the guest's packets and the tests' server threads make no event of the relay's
 
 
@@ -45,15 +45,17 @@ def device_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-class WatchedDevice(TunDevice):
-    """Writes down the ICMP errors that come by: (version, type, code)."""
+class WatchedDevice:
+    """A TunDevice that writes down the ICMP errors which come by: (version, type, code)."""
 
     def __init__(self, fd: int) -> None:
-        super().__init__(fd, MTU)
+        self._tun = TunDevice(fd, MTU)
+        self.mtu, self.checksums, self.gso = MTU, self._tun.checksums, self._tun.gso
+        self.fileno, self.write = self._tun.fileno, self._tun.write
         self.errors: list[tuple[int, int, int]] = []
 
     def read_into(self, buffer: memoryview) -> int:
-        size = super().read_into(buffer)
+        size = self._tun.read_into(buffer)
         packet = buffer[10:size]
         if size and packet[0] >> 4 == 4 and packet[9] == 1:
             self.errors.append((4, packet[20], packet[21]))

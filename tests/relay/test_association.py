@@ -210,6 +210,18 @@ def test_at_the_bound_the_idlest_gives_way_and_who_asked_once_before_who_lasts(f
     assert flows.counters.associations_gave_way == 101
 
 
+def test_those_that_last_leave_half_to_whoever_asks_once(flows: Flows) -> None:
+    """Or a program with a thousand conversations would end each question of another's before its answer."""
+    for port in range(4000, 4003):
+        flows.send(port)
+        flows.answer()
+        flows.send(port)
+    for port in range(5000, 5004):
+        flows.send(port)
+    assert [way.closed for way in flows.carrier.ways] == [True, False, False, True, True, False, False]
+    assert len(flows.table) == 4
+
+
 def test_when_all_last_the_idlest_of_them_gives_way(flows: Flows) -> None:
     for port in range(4000, 4004):
         flows.send(port)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,6 +14,29 @@ from torbox.relay.policy import Rules, is_disguised_address, judge, network
 from torbox.upstream.interface import Target
 
 TOR = Rules(takes_onions=True)
+# Names that Python's getaddrinfo, and other software that makes names ASCII, takes for others.
+MASKED = (
+    *(
+        "１２７.0.0.１",
+        "127。0。0。1",
+        "127．0．0．1",
+        "127｡0｡0｡1",
+        "①②⑦.0.0.1",
+        "0ｘ7f000001.",
+        "127.0.0.1\u200b",
+    ),
+    *(
+        "127.0.0.1\u00ad",
+        "１２７.１",
+        "ⓛocalhost",
+        "a.ＬＯＣＡＬＨＯＳＴ",
+        "local\ufe0fhost",
+        "nas。lan",
+        "nas.ℓan",
+        "a.loca\u2060l",
+    ),
+    *("bücher.localho\u017ft", "bücher。ｌocalhost", "[：：１]", "a．ｅxit", "ᵃ", "127.0.0.1\u2100b.example"),
+)
 
 
 def packed(text: str) -> bytes:
@@ -91,7 +113,14 @@ def test_what_the_standard_library_calls_private_never_goes_out(
     [
         *(b"example.com", b"example.com.", b"EXAMPLE.COM", b"a.b", b"1.2.3.4.example", b"0x7f.example"),
         *(b"127.0.0.1.nip.io", b"a.0xg", b"a.0xfg", b"a.1a", b"xn--bcher-kva.example", b"_srv._tcp.example"),
-        *("bücher.example".encode(), b"\xff\xfe.example", b"n" * 253 + b".n", b"localhost.example"),
+        *(
+            "bücher.example".encode(),
+            "日本語.jp".encode(),
+            "ａ.example".encode(),
+            b"\xff\xfe.example",
+            b"n" * 253 + b".n",
+            b"localhost.example",
+        ),
         *(b"x" * 56 + b".onion", b"sub." + b"x" * 56 + b".onion", b"onion.example"),
     ],
 )
@@ -127,6 +156,8 @@ def test_names_go_out(name: bytes) -> None:
             b"nas.lan",
             b"nas.home",
         ),
+        *(b"localhost4.localdomain4", b"localhost6.localdomain6"),
+        *(name.encode() for name in MASKED),
         *(b"nas.home.arpa", b"NAS.Local", b"metadata.google.internal", b"a.invalid", b"a.example.exit"),
     ],
 )
@@ -188,13 +219,40 @@ def test_rules_come_before_the_table_and_denied_before_allowed() -> None:
     assert judged("10.8.1.1", rules) is Refusal.PROHIBITED
 
 
-def test_this_machines_own_addresses_are_silent_before_every_other_rule() -> None:
+def test_this_machines_own_addresses_are_silent_whatever_is_allowed() -> None:
     """Silent, for any answer would tell a guest that tries them all which address the machine has."""
-    own = (network("203.0.113.5"), network("2606:4700::5"))
-    rules = Rules(own=own, allowed=(network("203.0.113.0/24"),), denied=own, takes_ipv6=False)
-    for address in ("203.0.113.5", "2606:4700::5", "64:ff9b::203.0.113.5", "2002:cb00:7105::1"):
-        assert judged(address, replace(rules, takes_ipv6=":" in address)) is Refusal.TIMED_OUT
+    own = (network("203.0.113.5"), network("2606:4700::5"), network("10.1.2.3"))
+    rules = Rules(own=own, allowed=(network("203.0.113.0/24"), network("10.0.0.0/8")))
+    for address in ("203.0.113.5", "2606:4700::5", "64:ff9b::203.0.113.5", "2002:cb00:7105::1", "10.1.2.3"):
+        assert judged(address, rules) is Refusal.TIMED_OUT
     assert judged("203.0.113.4", rules) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "neighbour", "takes_ipv6"),
+    [
+        ("192.168.1.37", "192.168.1.38", True),
+        ("64:ff9b::192.168.1.37", "64:ff9b::192.168.1.38", True),
+        ("2002:c0a8:125::1", "2002:c0a8:126::1", True),
+        ("100.101.102.103", "100.101.102.104", True),
+        ("127.0.0.1", "127.0.0.2", True),
+        ("fe80::5054:ff:fe12:3456", "fe80::5054:ff:fe12:3457", True),
+        ("fd00::5", "fd00::6", True),
+        ("2606:4700::5", "2606:4700::6", False),
+        ("198.51.100.7", "198.51.100.8", True),
+    ],
+)
+def test_where_nothing_goes_out_an_own_address_is_refused_as_its_neighbours_are(
+    own: str, neighbour: str, takes_ipv6: bool
+) -> None:
+    """Or a guest that tries all of 192.168.0.0/16 would know which address is this machine's."""
+    texts = ("192.168.1.37", "100.101.102.103", "127.0.0.1", "fe80::5054:ff:fe12:3456", "fd00::5")
+    rules = Rules(
+        own=tuple(map(network, (*texts, "2606:4700::5", "198.51.100.7"))),
+        denied=(network("198.51.100.0/24"),),
+        takes_ipv6=takes_ipv6,
+    )
+    assert judged(own, rules) is judged(neighbour, rules) is not None
 
 
 def test_this_machines_own_names_never_go_out() -> None:

@@ -181,6 +181,47 @@ def test_more_connections_than_a_turn_has_room_for_take_turns(monkeypatch: pytes
         assert [len(messages(it, connection, 30)) for connection in connections] == [30] * 10
 
 
+def test_a_query_that_waits_for_its_turn_is_answered_though_the_guest_has_finished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One question, then its FIN, as simple programs ask: beside others it must not be lost."""
+    monkeypatch.setattr(services, "SHARE", 1)
+    with world(blocked, hosts={b"here.example": (SITE,)}) as it:
+        connections = [it.opened(GATEWAY, 53) for _ in range(5)]
+        for connection in connections[:4]:
+            write(connection, framed(query(b"here.example")))
+        write(connections[4], framed(b"\0\0"))  # one that deserves none
+        for connection in connections:
+            connection.close()
+        for connection in connections[:4]:
+            assert rcode_and_data(messages(it, connection, 1)[0]) == (0, SITE)
+        it.until(lambda: it.relay.counters.flows == 0)
+        assert not any(connection.was_reset for connection in connections)
+
+
+def test_no_event_is_waited_for_while_queries_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "SHARE", 1)
+    with world(blocked, hosts={b"here.example": (SITE,)}) as it:
+        connections = [it.opened(GATEWAY, 53) for _ in range(3)]
+        for each in it.relay.stack.connections.values():
+            each.rcv_buf.write(framed(query(b"here.example")))
+            it.relay.mark(each)
+        it.relay.turn(it.relay.reactor.now)
+        asked_to_wait: list[float] = []
+        turn = it.relay.reactor.turn
+
+        def watched(until: float, *, spin: bool = False) -> int:
+            asked_to_wait.append(until - it.relay.reactor.now)
+            return turn(it.relay.reactor.now)
+
+        monkeypatch.setattr(it.relay.reactor, "turn", watched)
+        while it.relay.services.busy:
+            it.relay.turn()
+        assert asked_to_wait == [0.0, 0.0]
+        monkeypatch.undo()
+        assert [len(messages(it, connection, 1)) for connection in connections] == [1, 1, 1]
+
+
 def test_a_connection_that_is_reset_while_it_waits_is_waited_for_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

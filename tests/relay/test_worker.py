@@ -20,7 +20,6 @@ import pytest
 
 from tests.relay.guest import (
     GATEWAY,
-    PATIENCE_S,
     SITE,
     Guest,
     device_pair,
@@ -30,6 +29,7 @@ from tests.relay.guest import (
     read,
     write,
 )
+from tests.support.patience import PATIENCE_S
 from tests.upstream.socks_server import TorLike, echo, serving
 from torbox.netstack.tcp.state import State
 from torbox.relay.report import FAILED, READY

@@ -7,11 +7,11 @@ python -m tests.siege [--seconds S] [ATTACK ...]
 from __future__ import annotations
 
 import argparse
-import sys
 
 from tests.siege.attacks import ATTACKS
 from tests.siege.live import Live
 from tests.siege.siege import siege
+from tests.support import command
 
 
 def main() -> int:
@@ -38,4 +38,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -67,6 +67,16 @@ def churn() -> None:
         sock.close()
 
 
+def hasty_connects() -> None:
+    """Connects to what answers at once, each closed before it does: nobody acknowledges that answer."""
+    pace = Pace()
+    while True:
+        pace.keep()
+        sock = _socket()
+        sock.connect_ex(GATEWAY)
+        sock.close()
+
+
 def datagrams() -> None:
     """UDP to where nobody takes it, of every size."""
     sizes = (0, 1, 100, 1400, 9000, 65000)
@@ -247,6 +257,16 @@ def single_bytes() -> None:
 
 
 ATTACKS: tuple[Callable[[], None], ...] = (
-    *(hanging_connects, churn, datagrams, names, names_by_tcp, closed_windows, urgent, hoarded_uploads),
+    *(
+        hanging_connects,
+        churn,
+        hasty_connects,
+        datagrams,
+        names,
+        names_by_tcp,
+        closed_windows,
+        urgent,
+        hoarded_uploads,
+    ),
     *(syns, malformed, fragments, echoes, resets, acknowledgements, single_bytes),
 )

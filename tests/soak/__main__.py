@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import resource
-import sys
 import tempfile
 
 from tests.siege.live import Live
 from tests.soak.soak import soak
+from tests.support import command
 from torbox.relay.memory import LOOK_S
 
 LIMIT_S = 1800.0
@@ -47,4 +47,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

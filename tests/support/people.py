@@ -37,6 +37,11 @@ class Person:
         """The command line of `torbox ARGUMENTS…` as this person."""
         return [*self.prefix, *_PYTHON.command, "-m", "torbox", *arguments]
 
+    def altered(self, change: str, *arguments: str) -> list[str]:
+        """The same of a torbox in which the statements of `change` have been executed first."""
+        main = "import sys; sys.argv[0] = 'torbox'; import torbox.__main__"
+        return [*self.prefix, *_PYTHON.command, "-c", f"{change}\n{main}", *arguments]
+
     def run(
         self,
         *arguments: str,
@@ -134,6 +139,8 @@ def _readable_python(user: pwd.struct_passwd) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="torbox-copy-", dir="/var/tmp") as directory:
         for source in (ROOT / "torbox", ROOT / "profiles"):
             shutil.copytree(source, Path(directory, source.name))
+        for library in ROOT.glob("torbox__mypyc.*"):  # of a compiled tree
+            shutil.copy(library, directory)
         packages = Path(directory, "packages")
         import prctl
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tests.support.patience import PATIENCE_S
+
 
 def descendants(pid: int) -> set[int]:
     """Every process below `pid`, at this moment."""
@@ -25,7 +27,7 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
-def wait_until_gone(pids: set[int], timeout_s: float = 10) -> None:
+def wait_until_gone(pids: set[int], timeout_s: float = PATIENCE_S) -> None:
     """Return once none of `pids` is there any more, not even as a zombie; AssertionError otherwise."""
     end = time.monotonic() + timeout_s
     while left := {pid for pid in pids if _is_there(pid)}:

@@ -27,7 +27,10 @@ def test_a_program_dies_with_its_starter(tmp_path: Path) -> None:
     starter = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with starter:
         assert starter.stdout is not None
-        program = os.pidfd_open(int(starter.stdout.readline()))
+        pid = int(starter.stdout.readline())
+        program = os.pidfd_open(pid)
+        # Until it is itself it is setpriv, which may not have asked for its end yet.
+        wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n", "sleep", 10)
         starter.kill()
     assert select.select([program], [], [], 10)[0] == [program]
     os.close(program)

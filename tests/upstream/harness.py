@@ -10,12 +10,12 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 
+from tests.support.patience import PATIENCE_S
 from torbox.netstack.flow import Refusal
 from torbox.netstack.ring import POOL, Ring, RingPool
 from torbox.relay.reactor import Reactor
 from torbox.upstream.interface import Resolution, Stream, Target, Upstream
 
-PATIENCE_S = 10.0
 GLANCE_S = 0.01  # what another thread does makes no event of ours
 
 

@@ -48,6 +48,43 @@ def test_a_closed_port_is_refused(loop: Loop, free_port: int) -> None:
     upstream.close()
 
 
+def test_what_the_loopback_decides_at_once_is_known_in_the_same_turn(loop: Loop) -> None:
+    """The guest's SYN is answered a turn earlier; and the registration's own edge marks nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        upstream = DirectUpstream(loop.reactor)
+        guest = loop.guest(upstream, Target(LOOPBACK, b"", listener.getsockname()[1]))
+        guest.marked = True
+        guest.pump()
+        assert guest.heard == ["connected"]
+        guest.marked = False
+        assert loop.reactor.turn(loop.reactor.now + 1) >= 1
+        assert not guest.marked
+        upstream.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_closed_port_is_refused_also_if_our_own_end_is_given_it(
+    loop: Loop, free_port: int, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be connected to itself, and the port be taken for as long as the guest likes."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    connect_ex = socket.socket.connect_ex
+
+    def from_there(sock: socket.socket, address: tuple[str, int]) -> int:
+        if not sock.getsockname()[1]:
+            sock.bind((host, free_port))
+        return connect_ex(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect_ex", from_there)
+    upstream = DirectUpstream(loop.reactor)
+    guest = loop.guest(upstream, Target(socket.inet_pton(family, host), b"", free_port))
+    loop.until(lambda: guest.heard)
+    assert (guest.heard, guest.refusal) == (["refused"], Refusal.REFUSED)
+    with socket.socket(family) as other:
+        other.bind((host, free_port))
+    upstream.close()
+
+
 @pytest.mark.parametrize(
     ("number", "why"),
     [
@@ -62,6 +99,21 @@ def test_a_closed_port_is_refused(loop: Loop, free_port: int) -> None:
 )
 def test_what_the_far_end_says_is_what_the_guest_sees(number: int | None, why: Refusal) -> None:
     assert why_refused(number) is why
+
+
+def test_urgent_data_is_data_and_what_is_behind_it_does_not_wait_for_more(loop: Loop) -> None:
+    """A read stops before it, and there is no second edge for what is there already."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        upstream = DirectUpstream(loop.reactor)
+        guest = loop.guest(upstream, Target(LOOPBACK, b"", listener.getsockname()[1]))
+        loop.hear(guest, "connected")
+        far_end, _ = listener.accept()
+        with far_end:
+            for data, flags in ((b"before", 0), (b"!", socket.MSG_OOB), (b"behind", 0)):
+                far_end.send(data, flags)
+            loop.until(lambda: len(guest.tx) == len(b"before!behind"))
+            assert guest.take() == b"before!behind"
+        upstream.close()
 
 
 def test_a_far_end_that_says_nothing_is_a_time_out(loop: Loop) -> None:
@@ -113,6 +165,19 @@ def test_names_and_what_is_no_address_cannot_be_connected_to(loop: Loop, target:
     upstream.close()
 
 
+def test_names_are_resolved_when_a_guest_has_used_up_all_descriptors(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = DirectUpstream(loop.reactor)
+
+    def none_left(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "eventfd", none_left)
+    assert loop.resolve(upstream, LOOPBACK, "PTR").answers
+    upstream.close()
+
+
 def test_closing_lets_every_stream_and_thread_go(loop: Loop) -> None:
     upstream = DirectUpstream(loop.reactor)
     assert loop.resolve(upstream, LOOPBACK, "PTR").answers
@@ -128,6 +193,7 @@ def test_closing_lets_every_stream_and_thread_go(loop: Loop) -> None:
 CHANGING = r"""
 import os, subprocess, sys
 from tests.upstream.harness import Loop
+from torbox.upstream import socket_stream
 from torbox.upstream.direct import DirectUpstream
 import socket
 

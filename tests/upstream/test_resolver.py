@@ -70,6 +70,34 @@ def test_many_questions_share_a_few_threads_and_are_bounded(loop: Loop, asker: A
     it.close()
 
 
+def test_where_no_thread_can_be_had_those_that_are_there_answer_and_without_any_nobody_can_say(
+    loop: Loop, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest can use up the processes that its user may have."""
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    it = Resolver(loop.reactor, asker)
+    answers: list[Resolution] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        it.resolve(b"none.example", "A", answers.append)
+        assert answers == []
+        loop.until(lambda: answers)
+    assert answers == [Resolution(failed=True)]
+    it.resolve(b"a.example", "A", answers.append)
+    loop.until(lambda: asker.asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        it.resolve(b"b.example", "A", answers.append)
+    asker.go.set()
+    loop.until(lambda: len(answers) == 3)
+    assert answers[1:] == [ANSWER, ANSWER]
+    assert [name for name, _ in asker.asked] == [b"a.example", b"b.example"]
+    it.close()
+
+
 def test_what_is_answered_after_the_end_is_heard_by_nobody(loop: Loop, asker: Asker) -> None:
     before = set(threading.enumerate())
     it = Resolver(loop.reactor, asker)

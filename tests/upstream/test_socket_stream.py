@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.upstream.harness import PATIENCE_S, Loop
+from tests.support.patience import PATIENCE_S
+from tests.upstream.harness import Loop
 from tests.upstream.socks_server import Server, read_exactly, serving
 from torbox.netstack.flow import Refusal
 from torbox.netstack.ring import Ring, RingPool
@@ -275,6 +276,35 @@ def test_one_busy_stream_stops_for_the_others_each_turn(loop: Loop, monkeypatch:
         loop.until(drain)
         assert turns >= (1 << 20) // share
         assert guest.fair_stops > 0
+
+
+@pytest.mark.parametrize("ends", ["finishes", "waits", "aborts"])
+def test_a_stream_that_stopped_for_the_others_says_that_more_comes_until_it_does(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """TCP keeps the scrap behind the last whole packet for that; else it would wait for ever."""
+    share = 8192
+    monkeypatch.setattr(socket_stream, "FAIR_SHARE", share)
+    go_on = threading.Event()
+
+    def far_end(sock: socket.socket) -> None:
+        sock.sendall(bytes(2 * share))
+        if ends != "finishes":
+            go_on.wait(PATIENCE_S)
+
+    with serving(far_end) as server:
+        guest = loop.guest(Direct(loop, server), NOWHERE)
+        loop.hear(guest, "connected")
+        loop.until(lambda: guest.fair_stops)
+        assert guest.tx.more
+        if ends == "aborts":
+            assert guest.stream is not None
+            guest.stream.abort()
+            assert not guest.tx.more
+        else:
+            loop.until(lambda: len(guest.tx) == 2 * share and not guest.marked)
+            assert not guest.tx.more
+        go_on.set()
 
 
 def test_the_guests_reset_reaches_the_server_as_a_reset(loop: Loop) -> None:

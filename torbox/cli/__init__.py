@@ -4,7 +4,9 @@
     entry     what every command shares: arguments, errors, exit codes
     messages  how torbox speaks
     run       `torbox run` and `torbox shell`
+    dry_run   the plan of either, printed
     show      `torbox doctor` and `torbox profile …`, drawn with rich
+    commands  what the argument parser knows, for what is made from it: manual (torbox(1)), completions
 
 What the program prints is all that is seen; torbox's own words go to standard error and begin with
 `torbox:`. rich is imported by the commands that draw, never on the way to a program's start.

@@ -8,29 +8,52 @@ import contextlib
 import errno
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from torbox import __version__
+from torbox import __version__, allowance
 from torbox.cli.messages import complain, say
 from torbox.errors import EXIT_TORBOX, EXIT_USAGE, SetupError, TorboxError, UsageError
 from torbox.streams import occupy_closed
 
+_COLUMNS = 80  # until help is shown
 _DESCRIPTION = "Run any program in a rootless sandbox whose only way out is Tor."
 _EPILOG = """\
 examples:
   torbox run -- curl https://check.torproject.org/api/ip
-  torbox run --profile browser firefox-esr --headless --screenshot /tmp/page.png https://example.org
+  torbox run --upstream socks5://127.0.0.1:1080 -- git ls-remote https://git.kernel.org/pub/scm/git/git.git
   torbox shell
+  torbox verify
 
 exit codes: the program's own; 125 torbox failed, 126 not executable, 127 not found,
 2 wrong usage or profile, 128+N the program was ended by signal N
 """
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal, which is looked at when there is help to show.
+
+    argparse makes a formatter for each option that it is told of, and imports shutil for the width (2 ms);
+    another for each parser's name, so those are given.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_COLUMNS)
+
+    def format_help(self) -> str:
+        import shutil
+
+        self._width = shutil.get_terminal_size().columns - 2  # as the base class has it
+        return super().format_help()
+
+
 class _Parser(argparse.ArgumentParser):
     """Errors as torbox words them, instead of a usage text and an exit."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"formatter_class": _Formatter, "allow_abbrev": False, **settings})
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, advice=f"See {self.prog} --help.")
@@ -57,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         occupy_closed()
         options = _parse(sys.argv[1:] if arguments is None else arguments)
         if options.command is None:
-            _parser().print_help(sys.stderr)
+            parser().print_help(sys.stderr)
             return EXIT_USAGE
         code = _dispatch(options)
         _flush_output()
@@ -65,8 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TorboxError as error:
         complain(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        return 128 + 2
+    except KeyboardInterrupt as error:
+        return 128 + getattr(error, "number", signal.SIGINT)
     except MemoryError:
         complain(_failed_call(OSError(errno.ENOMEM, "")))
         return EXIT_TORBOX
@@ -125,55 +148,114 @@ def _dispatch(options: argparse.Namespace) -> int:
         from torbox.cli import run
 
         return run.run(options)
+    if options.command == "verify":
+        from torbox.cli import verify
+
+        return verify.verify(options)
+    if options.command == "home":
+        from torbox.cli import home
+
+        return home.home(options)
     from torbox.cli import show
 
     if options.command == "doctor":
         return show.doctor(as_json=options.json)
+    if options.command == "completion":
+        return show.completion(options.shell)
     if options.profile_command == "list":
         return show.profile_list()
     if options.profile_command == "show":
-        return show.profile_show(options.name)
+        return show.profile_show(options.name, resolved=options.resolved)
+    if options.profile_command == "new":
+        return show.profile_new(options)
+    if options.profile_command == "schema":
+        return show.profile_schema(path_only=options.path)
     return show.profile_check(options.names)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    return _parser().parse_args(list(arguments))
+    return parser().parse_args(list(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """All commands and options; torbox(1) and the shells' completions follow from it."""
     parser = _Parser(
         prog="torbox",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"torbox {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(prog=parser.prog, dest="command", metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run a program in a sandbox", allow_abbrev=False)
+    run = commands.add_parser("run", help="run a program in a sandbox")
     _add_sandbox_options(run, default_profile="default")
+    _add_verify_option(run)
+    _add_dry_run_options(run)
     run.add_argument(
         "argv", nargs=argparse.REMAINDER, metavar="[--] COMMAND [ARG…]", help="the program and its arguments"
     )
 
-    shell = commands.add_parser("shell", help="open a shell in a sandbox", allow_abbrev=False)
+    shell = commands.add_parser("shell", help="open a shell in a sandbox")
     _add_sandbox_options(shell, default_profile="shell")
+    _add_verify_option(shell)
+    _add_dry_run_options(shell)
     shell.set_defaults(argv=[])
 
-    doctor = commands.add_parser("doctor", help="see whether this machine can run torbox", allow_abbrev=False)
+    verify = commands.add_parser(
+        "verify", help="see whether a sandbox holds: probes try to get out of a real one"
+    )
+    _add_sandbox_options(verify, default_profile="default")
+    verify.add_argument("--json", action="store_true", help="print the probes as JSON")
+
+    doctor = commands.add_parser("doctor", help="see whether this machine can run torbox")
     doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
 
-    profile = commands.add_parser("profile", help="list, show or check profiles", allow_abbrev=False)
-    verbs = profile.add_subparsers(
-        dest="profile_command", metavar="VERB", required=True, parser_class=_Parser
-    )
-    verbs.add_parser("list", help="every profile that can be named", allow_abbrev=False)
-    show = verbs.add_parser("show", help="a profile with all that it extends", allow_abbrev=False)
+    home = commands.add_parser("home", help="list or remove homes that are kept")
+    home.add_argument("--user", metavar="NAME", help="started as root: whose homes")
+    verbs = home.add_subparsers(prog=home.prog, dest="home_command", metavar="VERB", required=True)
+    verbs.add_parser("list", help="every kept home: its name, what it holds, who uses it")
+    reset = verbs.add_parser("reset", help="remove a kept home with all in it")
+    reset.add_argument("names", metavar="HOME", nargs="+")
+
+    completion = commands.add_parser("completion", help="print a shell's completion for torbox")
+    completion.add_argument("shell", metavar="SHELL", choices=("bash", "fish", "zsh"))
+
+    profile = commands.add_parser("profile", help="list, show, write or check profiles")
+    verbs = profile.add_subparsers(prog=profile.prog, dest="profile_command", metavar="VERB", required=True)
+    verbs.add_parser("list", help="list every profile that can be named")
+    show = verbs.add_parser("show", help="show a profile with all that it extends")
     show.add_argument("name", metavar="NAME|FILE")
-    check = verbs.add_parser("check", help="find every fault of a profile", allow_abbrev=False)
+    show.add_argument(
+        "--resolved", action="store_true", help="say of each value which line of which file it is from"
+    )
+    check = verbs.add_parser("check", help="find every fault of a profile")
     check.add_argument("names", metavar="NAME|FILE", nargs="+")
+    new = verbs.add_parser("new", help="write a profile of your own, to be changed")
+    new.add_argument("name", metavar="NAME")
+    new.add_argument(
+        "--from",
+        dest="base",
+        default="default",
+        metavar="NAME|FILE",
+        help="the profile that it extends (default: default)",
+    )
+    new.add_argument("--user", metavar="NAME", help="started as root: the user whose profile it is")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of profiles, for editors")
+    schema.add_argument("--path", action="store_true", help="print where its file is instead")
     return parser
+
+
+def _add_verify_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--verify", action="store_true", help="first see by quick probes whether such a sandbox holds"
+    )
+
+
+def _add_dry_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be run, and in what, and start nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
 
 
 def _add_sandbox_options(parser: argparse.ArgumentParser, *, default_profile: str) -> None:
@@ -199,6 +281,22 @@ def _add_sandbox_options(parser: argparse.ArgumentParser, *, default_profile: st
         "--host-loopback",
         action="store_true",
         help="with --upstream direct: 10.0.2.2 and fd00::2 lead to this machine's 127.0.0.1 and ::1",
+    )
+    parser.add_argument(
+        "--share",
+        metavar="PATH[:ro]",
+        action="append",
+        default=[],
+        help="let the program have this file or directory, for writing unless :ro follows; what is in your"
+        " home is in the home inside, and the program starts in the current directory if that is shared,"
+        " or something in it",
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="start without a protection that this machine does not give: " + ", ".join(allowance.WHAT),
     )
     parser.add_argument("--name", metavar="NAME", help="a name for the sandbox, one at a time")
     parser.add_argument("--user", metavar="NAME", help="started as root: the user to run as")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -46,11 +47,20 @@ def doctor(*, as_json: bool) -> int:
     return EXIT_TORBOX if broken else 0
 
 
+def completion(shell: str) -> int:
+    """What a shell must read to complete torbox's command lines."""
+    from torbox.cli.completions import SHELLS
+
+    print(SHELLS[shell](), end="")
+    return 0
+
+
 def profile_list() -> int:
     """The profiles that can be named, the one that a name means first."""
-    from torbox.profiles import search
+    from torbox.profiles import catalogue
 
-    found = search.available(os.environ, _home())
+    _be_the_caller_of_sudo()
+    found = catalogue.available(os.environ, _home())
     if not sys.stdout.isatty():
         for profile in found:
             print(f"{profile.name}\t{profile.fault or profile.description}\t{profile.path}")
@@ -69,16 +79,18 @@ def profile_list() -> int:
     return 0
 
 
-def profile_show(name: str) -> int:
-    """The effective values of one profile, as TOML."""
+def profile_show(name: str, *, resolved: bool) -> int:
+    """The effective values of one profile, as TOML; `resolved`: with the file and line each is from."""
     from torbox.profiles import load, text
 
-    print(text.emit(load.load(name, os.environ, _home())), end="")
+    _be_the_caller_of_sudo()
+    print(text.emit(load.load(name, os.environ, _home()), resolved=resolved), end="")
     return 0
 
 
 def profile_check(names: list[str]) -> int:
     """Every fault of every profile named; exit code 2 if there is one."""
+    _be_the_caller_of_sudo()
     status = 0
     for name in names:
         try:
@@ -91,14 +103,43 @@ def profile_check(names: list[str]) -> int:
     return status
 
 
+def profile_new(options: argparse.Namespace) -> int:
+    """Write a new profile of the user's and print its path."""
+    from torbox import userns
+    from torbox.profiles import draft, search
+
+    draft.check_name(options.name)
+    if os.geteuid() == 0:
+        if not (options.user or os.environ.get("SUDO_UID") or os.environ.get("DOAS_USER")):
+            raise UsageError("root has no profiles: name the user whose it is with --user NAME")
+        user = userns.resolve_user(options.user)
+        if user is not None:
+            userns.become(user)
+    elif options.user is not None:
+        userns.resolve_user(options.user)
+    hidden = next(search.candidates(options.name, os.environ, _home()), None)
+    path = draft.make(options.name, options.base, os.environ, _home())
+    if hidden is not None:
+        say(f"{options.name} now means this file and no longer {hidden}")
+    print(path)
+    return 0
+
+
+def profile_schema(*, path_only: bool) -> int:
+    """The JSON Schema of profiles, or the path of its file."""
+    from torbox.profiles import schema
+
+    print(schema.FILE if path_only else schema.text(), end="\n" if path_only else "")
+    return 0
+
+
 def _check(name: str) -> None:
     """Whatever would keep a run with this profile from starting. ProfileError with every fault."""
     from torbox import plan
     from torbox.profiles import load
     from torbox.upstream import registry
 
-    profile = load.load(name, os.environ, _home())
-    faults: list[str] = []
+    profile, faults = load.examine(name, os.environ, _home())
     try:
         plan.make(profile, command=("true",), upstream=None, environ=os.environ, home=str(_home()))
     except ProfileError as error:
@@ -109,6 +150,16 @@ def _check(name: str) -> None:
         faults.append(f"{profile.where('net.upstream')}: {error.message}")
     if faults:
         raise ProfileError(faults)
+
+
+def _be_the_caller_of_sudo() -> None:
+    """Look at profiles as the user whom `torbox run` would become; root by itself may look at any."""
+    if os.geteuid() == 0 and (os.environ.get("SUDO_UID") or os.environ.get("DOAS_USER")):
+        from torbox import userns
+
+        user = userns.resolve_user(None)
+        if user is not None:
+            userns.become(user)
 
 
 def _home() -> Path:

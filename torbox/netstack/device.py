@@ -7,6 +7,7 @@ offload hands over an empty one and is only ever given an empty one. So nothing 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from typing import Protocol
 
 from torbox.netstack.wire import vnet
 
+# What write(2) says when the kernel has no memory for a packet, which is lost as if there were no room: a
+# guest that eats up the machine's must not end its stack.
+_NO_MEMORY = frozenset((errno.ENOBUFS, errno.ENOMEM))
 MAX_FRAME = vnet.SIZE + 40 + 65535  # bytes of the largest packet, IPv6, with its virtio header
 
 
@@ -66,5 +70,9 @@ class TunDevice:
         try:
             os.writev(self._fd, parts if self.vnet_hdr else parts[1:])
         except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_MEMORY:
+                raise
             return False
         return True

@@ -16,6 +16,7 @@ Rules that hold in every mode:
   waits for them or learns an address by a way round; AAAA does where the upstream takes no IPv6.
 - A name that is an address in disguise ("127.1", "0x7f000001") is refused: a proxy would connect
   to it as to an address, behind the back of every rule about addresses.
+- So is one that only becomes such an address, or a name that must not leave, when it is made ASCII.
 - A name of one label is never sent out: no site has one, but a proxy's own machine has, as its network
   does ("printer", "_gateway"), and a search domain would turn it into something else again.
 - A name goes out as raw bytes in lower case (a resolver's 0x20 games would spoil cache and pool).
@@ -26,6 +27,7 @@ decide where a connection may go.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from torbox.netstack.lookups import Lookups, Outcome, Resolve
@@ -50,7 +52,7 @@ NOWHERE = frozenset(
         b"internal",  # ICANN 2024: private; metadata.google.internal is one
         b"invalid",  # RFC 6761
         b"local",  # RFC 6762
-        b"localdomain",  # the proxy's own loopback, by Red Hat's habit
+        *(b"localdomain", b"localdomain4", b"localdomain6"),  # the proxy's own loopback, by Red Hat's habit
     )
 )
 # A browser that gets NXDOMAIN for this does not turn to DNS over HTTPS by itself (Mozilla's canary).
@@ -60,7 +62,20 @@ CANARY = b"use-application-dns.net"
 FORBIDDEN = frozenset(bytes(range(0x21)) + b'"#%./:<>?@[\\]^`{|}' + b"\x7f")
 NAME_MAX = 253  # bytes of a name as text, which 255 in the wire format are
 LABEL_MAX = 63  # bytes
+# The labels of an IPv6 address's reverse name; bytes.fromhex takes white space too.
+NIBBLES = frozenset(b"%c" % digit for digit in b"0123456789abcdefABCDEF")
 FAMILIES = {A: 4, AAAA: 6}
+# What has no effect in a name (Unicode's Default_Ignorable_Code_Point, as far as it is assigned), and the
+# full stops of RFC 3490 §3.1.
+_UNMASKED: dict[int, str | None] = dict.fromkeys(
+    (
+        *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010)),
+        *(*range(0x202A, 0x202F), *range(0x2060, 0x2070), 0x3164, *range(0xFE00, 0xFE10), 0xFEFF, 0xFFA0),
+        *(*range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), 0xE0001, *range(0xE0020, 0xE0080)),
+        *range(0xE0100, 0xE01F0),
+    )
+)
+_UNMASKED.update(dict.fromkeys((0x3002, 0xFF0E, 0xFF61), "."))
 LOOPBACK4, LOOPBACK6 = bytes((127, 0, 0, 1)), bytes(15) + b"\x01"
 
 
@@ -121,6 +136,9 @@ class NameService:
 
     def _answer_forward(self, labels: tuple[bytes, ...], rdtype: int, now: float, answer: _Answer) -> None:
         name = b".".join(labels).lower()
+        if not name.isascii() and self._is_masked(name):
+            answer.nothing(NXDOMAIN)
+            return
         top = name.rpartition(b".")[2]
         addresses = self.hosts.get(b"localhost" if top == b"localhost" else name)  # RFC 6761 §6.3
         if addresses is not None:
@@ -141,6 +159,13 @@ class NameService:
             kind = "A" if rdtype == A else "AAAA"
             self._lookups.ask(name, kind, now, lambda outcome: answer.looked_up(rdtype, outcome))
 
+    def _is_masked(self, name: bytes) -> bool:
+        """Whether the name means what must not leave to a proxy that makes it ASCII."""
+        plain = unmasked(name)
+        if plain == name:
+            return False
+        return self._is_local(plain) or plain.endswith(b".onion") or not is_host_name(plain.split(b"."))
+
     def _is_nowhere(self, name: bytes) -> bool:
         return name == CANARY or name in self._nowhere
 
@@ -159,7 +184,19 @@ class NameService:
         elif self._lookups is None or self.mode == "names" or not is_public(address):
             answer.nothing(NXDOMAIN)  # RFC 6303: of private addresses nobody outside knows or should hear
         else:
-            self._lookups.ask(address, "PTR", now, lambda outcome: answer.looked_up(PTR, outcome))
+            self._lookups.ask(address, "PTR", now, lambda it: answer.looked_up(PTR, self._of_the_world(it)))
+
+    def _of_the_world(self, outcome: Outcome) -> Outcome:
+        """The answer to a reverse query without names that would not be asked for either.
+
+        A machine's resolver knows its own: from its file of hosts, or for its own address its host name.
+        """
+        return outcome._replace(answers=tuple(name for name in outcome.answers if not self._is_local(name)))
+
+    def _is_local(self, name: bytes) -> bool:
+        name = name.lower().rstrip(b".")
+        _, dot, top = name.rpartition(b".")
+        return not dot or top in NOWHERE or top == b"localhost" or self._is_nowhere(name)
 
 
 class _Answer:
@@ -226,6 +263,23 @@ def is_host_name(labels: Sequence[bytes]) -> bool:
     return not last.isdigit()
 
 
+def unmasked(name: bytes) -> bytes:
+    """The name as software reads it that makes names ASCII before it resolves them: RFC 3490, UTS 46.
+
+    Python's getaddrinfo takes "127。0。0。1" for 127.0.0.1, as browsers do, and a zero-width space for
+    nothing. What is other than ASCII even then stays, in UTF-8; what is not UTF-8 is as it was.
+    """
+    if name.isascii():
+        return name
+    try:
+        text = name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name
+    for _ in range(2):  # folding case can leave what has a compatible form again
+        text = unicodedata.normalize("NFKC", text.translate(_UNMASKED)).casefold()
+    return text.translate(_UNMASKED).encode("utf-8")
+
+
 def parse_reverse_name(labels: Sequence[bytes]) -> bytes | None:
     """The packed address whose reverse name this is (RFC 1035 §3.5, RFC 3596 §2.5), if it is one."""
     zone = b".".join(labels[-2:]).lower()
@@ -233,11 +287,8 @@ def parse_reverse_name(labels: Sequence[bytes]) -> bytes | None:
     if zone == b"in-addr.arpa" and len(parts) == 4:
         if all(part.isdigit() and len(part) <= 3 and int(part) < 256 for part in parts):
             return bytes(map(int, parts))
-    elif zone == b"ip6.arpa" and len(parts) == 32 and all(len(part) == 1 for part in parts):
-        try:
-            return bytes.fromhex(b"".join(parts).decode("ascii"))
-        except ValueError:
-            return None
+    elif zone == b"ip6.arpa" and len(parts) == 32 and all(part in NIBBLES for part in parts):
+        return bytes.fromhex(b"".join(parts).decode("ascii"))
     return None
 
 

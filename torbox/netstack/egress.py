@@ -79,8 +79,15 @@ class Egress:
             before = (DATAGRAM_V4 if v4 else DATAGRAM_V6) if partial else vnet.NONE
             self._write([before, form.emit(addresses, ip.UDP, size) + header, payload], ip_size + size)
             return True
-        self._identification = (self._identification + 1) & 0xFFFF
-        datagram = header + bytes(payload)
-        for piece in form.fragments(addresses, ip.UDP, datagram, mtu, self._identification):
-            self.packet(piece)
+        self.message(addresses, ip.UDP, header + bytes(payload))
         return True
+
+    def message(self, addresses: bytes, protocol: int, message: bytes) -> None:
+        """A transport's message with nothing left to do, in fragments if the MTU asks for it."""
+        form, ip_size = (ipv4, 20) if len(addresses) == 8 else (ipv6, 40)
+        if ip_size + len(message) <= self._device.mtu:
+            self.packet(form.emit(addresses, protocol, len(message)) + message)
+            return
+        self._identification = (self._identification + 1) & 0xFFFF
+        for piece in form.fragments(addresses, protocol, message, self._device.mtu, self._identification):
+            self.packet(piece)

@@ -15,8 +15,9 @@ and for it goes the oldest of the destination that has the most, if that is more
 to a destination that is not known; else the oldest.
 
 Those that were answered wait for the guest's acknowledgement alone, which may lie behind thousands of SYNs
-in the tun's queue; so they do not make room for SYNs, but have a table of their own, of which the oldest
-gives way: it fills only if somebody forges SYNs and never acknowledges.
+in the tun's queue; so they do not make room for SYNs, but have a table of their own. It fills when somebody
+closes each socket right after its connect(2), at a place that answers at once, and there it is not told that
+one was in vain: so there the oldest of the destination that has the most gives way.
 
 Who gives way or is dropped is not told. A kernel repeats its SYN, and that is a new attempt. Everything is
 O(1) for each SYN: the destinations stand in ranks by how many they have.
@@ -38,98 +39,40 @@ KNOWN_MAX = 1024  # destinations; about 200 KiB. A browser's day has some hundre
 Destination = tuple[bytes, int]
 
 
-class HalfOpen:
-    """Each table is an ordered set, the oldest first. `count` is the length of both, for who asks often."""
+class _Table:
+    """Connections, the oldest first, and by destination; those stand in ranks by how many they have.
 
-    __slots__ = (
-        "_answered",
-        "_by_destination",
-        "_known",
-        "_most",
-        "_ranks",
-        "_seen",
-        "_strange",
-        "_tokens",
-        "_waiting",
-        "count",
-    )
+    Ordered, since what leaves a plain dict at its front is stepped over ever after to find the next.
+    """
+
+    __slots__ = ("_by_destination", "_ranks", "connections", "most")
 
     def __init__(self) -> None:
-        self.count = 0
-        self._answered: OrderedDict[TcpConnection, None] = OrderedDict()
-        self._waiting: OrderedDict[TcpConnection, None] = OrderedDict()
-        self._strange: OrderedDict[TcpConnection, None] = OrderedDict()  # those to where nobody was connected
-        self._known: OrderedDict[Destination, None] = OrderedDict()  # least recently connected to first
+        self.connections: OrderedDict[TcpConnection, None] = OrderedDict()
+        self.most = 0  # of one destination
         self._by_destination: dict[Destination, OrderedDict[TcpConnection, None]] = {}
-        self._ranks: dict[int, dict[Destination, None]] = {}  # by how many attempts each of them has
-        self._most = 0
-        self._tokens = REPLACED_BURST
-        self._seen = 0.0
+        self._ranks: dict[int, OrderedDict[Destination, None]] = {}
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[TcpConnection]:
-        return chain(self._waiting, self._answered)
-
-    def __contains__(self, connection: object) -> bool:
-        return connection in self._waiting or connection in self._answered
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for their upstream."""
-        return len(self._waiting)
-
-    @property
-    def answered(self) -> int:
-        """How many wait for the guest's acknowledgement."""
-        return len(self._answered)
-
-    def add(self, connection: TcpConnection) -> None:
-        destination = _destination(connection)
-        attempts = self._by_destination.setdefault(destination, OrderedDict())
-        self.count += 1
-        self._waiting[connection] = attempts[connection] = None
-        if destination not in self._known:
-            self._strange[connection] = None
-        count = len(attempts)
+    def add(self, connection: TcpConnection, destination: Destination) -> None:
+        there = self._by_destination.get(destination)
+        if there is None:
+            there = self._by_destination[destination] = OrderedDict()
+        self.connections[connection] = there[connection] = None
+        count = len(there)
         self._move(destination, count - 1, count)
-        if count > self._most:
-            self._most = count
+        if count > self.most:
+            self.most = count
 
-    def answer(self, connection: TcpConnection) -> None:
-        """Its SYN was answered, so its destination is there. One that does not wait is ignored."""
-        if connection not in self._waiting:
-            return
-        self._remove(connection)
-        self._answered[connection] = None
-        destination = _destination(connection)
-        self._known[destination] = None
-        self._known.move_to_end(destination)
-        if len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
-
-    def discard(self, connection: TcpConnection) -> None:
-        """It is open, or gone. One that is not here is ignored."""
-        if connection in self._answered:
-            del self._answered[connection]
-            self.count -= 1
-        elif connection in self._waiting:
-            self._remove(connection)
-            self.count -= 1
-
-    def _remove(self, connection: TcpConnection) -> None:
-        del self._waiting[connection]
-        self._strange.pop(connection, None)
-        destination = _destination(connection)
-        attempts = self._by_destination[destination]
-        del attempts[connection]
-        count = len(attempts)
+    def remove(self, connection: TcpConnection, destination: Destination) -> None:
+        del self.connections[connection]
+        there = self._by_destination[destination]
+        del there[connection]
+        count = len(there)
         if not count:
             del self._by_destination[destination]
         self._move(destination, count + 1, count)
-        if self._most not in self._ranks:
-            self._most -= 1  # the one that left the highest rank is in the next, if it has any left
+        if self.most not in self._ranks:
+            self.most -= 1  # the one that left the highest rank is in the next, if it has any left
 
     def _move(self, destination: Destination, old: int, new: int) -> None:
         if old:
@@ -138,12 +81,90 @@ class HalfOpen:
             if not rank:
                 del self._ranks[old]
         if new:
-            self._ranks.setdefault(new, {})[destination] = None
+            higher = self._ranks.get(new)
+            if higher is None:
+                higher = self._ranks[new] = OrderedDict()
+            higher[destination] = None
+
+    def count(self, destination: Destination) -> int:
+        return len(self._by_destination.get(destination, ()))
+
+    def oldest(self) -> TcpConnection:
+        """StopIteration if there is none."""
+        return next(iter(self.connections))
+
+    def oldest_of_the_crowd(self) -> TcpConnection:
+        """Of one of the destinations that have the most; there must be one."""
+        return next(iter(self._by_destination[next(iter(self._ranks[self.most]))]))
+
+
+class HalfOpen:
+    """Two tables. `count` is the length of both, for who asks often."""
+
+    __slots__ = ("_answered", "_known", "_seen", "_strange", "_tokens", "_waiting", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._answered = _Table()
+        self._waiting = _Table()
+        self._strange: OrderedDict[TcpConnection, None] = OrderedDict()  # those to where nobody was connected
+        self._known: OrderedDict[Destination, None] = OrderedDict()  # least recently connected to first
+        self._tokens = REPLACED_BURST
+        self._seen = 0.0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[TcpConnection]:
+        return chain(self._waiting.connections, self._answered.connections)
+
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._waiting.connections or connection in self._answered.connections
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their upstream."""
+        return len(self._waiting.connections)
+
+    @property
+    def answered(self) -> int:
+        """How many wait for the guest's acknowledgement."""
+        return len(self._answered.connections)
+
+    def add(self, connection: TcpConnection) -> None:
+        destination = _destination(connection)
+        self.count += 1
+        self._waiting.add(connection, destination)
+        if destination not in self._known:
+            self._strange[connection] = None
+
+    def answer(self, connection: TcpConnection) -> None:
+        """Its SYN was answered, so its destination is there. One that does not wait is ignored."""
+        if connection not in self._waiting.connections:
+            return
+        destination = _destination(connection)
+        self._waiting.remove(connection, destination)
+        self._strange.pop(connection, None)
+        self._answered.add(connection, destination)
+        self._known[destination] = None
+        self._known.move_to_end(destination)
+        if len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+
+    def discard(self, connection: TcpConnection) -> None:
+        """It is open, or gone. One that is not here is ignored."""
+        if connection in self._answered.connections:
+            self._answered.remove(connection, _destination(connection))
+            self.count -= 1
+        elif connection in self._waiting.connections:
+            self._waiting.remove(connection, _destination(connection))
+            self._strange.pop(connection, None)
+            self.count -= 1
 
     def admits(self, address: bytes, port: int, now: float) -> bool:
         """Whether a newcomer to this destination may replace one that waits."""
         destination = (address, port)
-        attempts = len(self._by_destination.get(destination, ()))
+        attempts = self._waiting.count(destination)
         if destination in self._known:
             return attempts < SHARE
         if attempts:
@@ -157,13 +178,15 @@ class HalfOpen:
 
     def next_waiting(self) -> TcpConnection:
         """Of those that wait, the one that a newcomer is to replace. StopIteration if there is none."""
-        if self._most > SHARE:
-            return next(iter(self._by_destination[next(iter(self._ranks[self._most]))]))
-        return next(iter(self._strange or self._waiting))
+        if self._waiting.most > SHARE:
+            return self._waiting.oldest_of_the_crowd()
+        return next(iter(self._strange)) if self._strange else self._waiting.oldest()
 
     def next_answered(self) -> TcpConnection:
-        """The oldest of those that were answered. StopIteration if there is none."""
-        return next(iter(self._answered))
+        """Of those that were answered, the one that another is to replace. StopIteration if there is none."""
+        if self._answered.most > 1:
+            return self._answered.oldest_of_the_crowd()
+        return self._answered.oldest()
 
 
 def _destination(connection: TcpConnection) -> Destination:

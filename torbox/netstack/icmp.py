@@ -95,10 +95,10 @@ class Icmp:
         body = bytes(message.body)
         if v4:
             reply = icmpv4.emit(icmpv4.ECHO_REPLY, 0, message.rest, body)
-            self._egress.packet(ipv4.emit(addresses, ip.ICMPV4, len(reply)) + reply)
+            self._egress.message(addresses, ip.ICMPV4, reply)
         else:
             reply = icmpv6.emit(addresses, icmpv6.ECHO_REPLY, 0, message.rest, body)
-            self._egress.packet(ipv6.emit(addresses, ip.ICMPV6, len(reply)) + reply)
+            self._egress.message(addresses, ip.ICMPV6, reply)
         return None
 
     def _complaint(self, packet: Packet, message: icmpv4.Message) -> Complaint | None:

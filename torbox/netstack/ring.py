@@ -67,11 +67,14 @@ NOWHERE = memoryview(bytearray())
 
 
 class Ring:
-    __slots__ = ("_capacity", "_head", "_hint", "_size", "_storage", "initial", "limit", "pool")
+    """`more`: the writer knows of further bytes and will come back in the next turn, with or without them."""
+
+    __slots__ = ("_capacity", "_head", "_hint", "_size", "_storage", "initial", "limit", "more", "pool")
 
     def __init__(self, limit: int = RING_LIMIT, initial: int = RING_INITIAL, pool: RingPool = POOL) -> None:
         self.limit = limit
         self.initial = min(initial, limit)
+        self.more = False
         self.pool = pool
         self._storage = NOWHERE
         self._capacity = 0
@@ -81,6 +84,9 @@ class Ring:
 
     def __del__(self) -> None:
         self.clear()  # bytes that nobody read in the end
+
+    def __bool__(self) -> bool:  # compiled, an object has no truth but this
+        return bool(self._size)
 
     def __len__(self) -> int:
         return self._size

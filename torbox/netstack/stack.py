@@ -5,8 +5,7 @@ How it works. One turn of the worker's loop calls, in this order:
 
     receive(now)    reads a batch of packets; each only changes state and marks its connection
     expire(now)     the same for timers
-                    (the owner pumps each marked connection: `for connection in stack.dirty`)
-    flush(now)      each marked connection says, once, all it has to say
+    flush(now)      each marked connection is pumped by the owner, and says, once, all it has to say
 
 so nothing re-enters: the owner is called during `receive`, may only note and mark, and acts later. Views
 it is given die with the call. The guest is hostile: whatever it sends can raise WireError only, which is
@@ -44,6 +43,7 @@ from torbox.netstack.wire.ip import Packet
 BATCH = 32  # packets read in a turn, so that neither side of the rings waits for long
 MAX_CONNECTIONS = 16_384  # about 2 KiB each when idle: 32 MiB; ten thousand are to be held
 MAX_HALF_OPEN = 2048  # SYNs that wait for an upstream, each with a socket there, and as many answered ones
+MAX_TO_GATEWAY = 64  # SYNs to it beyond those: they are answered in this turn or the next, two batches
 MAX_TIME_WAIT = 4096  # 4,000 connections closed by the upstream's side in a second
 MAX_SILENCED = 1024  # refusals by silence that are remembered, so that a repeated SYN is not a new attempt
 SILENCED_S = 130.0  # seconds: Linux repeats a SYN for 127
@@ -52,9 +52,14 @@ MAX_SEGMENT = {4: 65535 - 40, 6: 65535 - 20}  # bytes of data that a length fiel
 
 @dataclass(frozen=True, slots=True)
 class StackConfig:
-    """`own` are the gateway's addresses, packed: those answer to echo and say ICMP errors."""
+    """`own` are the gateway's addresses, packed: those answer to echo and say ICMP errors.
+
+    `guests` are those that the guest has, if they are known: what says it comes from others is forged, which
+    takes no capability (IPV6_FREEBIND, ipv6(7)), and nobody would acknowledge or hear what is answered.
+    """
 
     own: tuple[bytes, ...] = (bytes((10, 0, 2, 2)), bytes.fromhex("fd000000000000000000000000000002"))
+    guests: tuple[bytes, ...] = ()
     broadcasts: tuple[bytes, ...] = (bytes((10, 0, 2, 255)),)
     echo_any: bool = False  # answer echo requests to every address
     max_connections: int = MAX_CONNECTIONS
@@ -96,6 +101,7 @@ class Stack:
         self._pool = pool
         self._clock_offset = int.from_bytes(random_bytes(4), "big")  # of the timestamps of all connections
         self._broadcasts = frozenset(config.broadcasts)
+        self._guests = frozenset(config.guests)
         self._egress = Egress(device, self.counters)
         self._icmp = Icmp(self._egress, self.counters, config.own, echo_any=config.echo_any, now=now)
         self._udp = Udp(self._egress, self._icmp, owner.udp_arrived)
@@ -157,6 +163,8 @@ class Stack:
             raise WireError("not between two hosts")  # multicast, router solicitation, MLD, ...
         if packet.destination in self._broadcasts:
             raise WireError("broadcast")
+        if self._guests and packet.source not in self._guests:
+            raise WireError("not from the guest")
         header = vnet.parse(frame)
         fragmented = packet.fragment is not None
         if fragmented:
@@ -210,6 +218,8 @@ class Stack:
             if connection.state is State.TIME_WAIT:  # or its next mark would put it into the tables again
                 connection.end_time_wait()
             self._forget(connection)
+        if self._guests and packet.source not in self._guests:
+            raise WireError("not from the guest")
         flags = segment.flags
         if flags & tcp.RST:
             return
@@ -248,9 +258,12 @@ class Stack:
             return
         source_port = int.from_bytes(segment.ports[:2], "big")
         destination_port = int.from_bytes(segment.ports[2:], "big")
-        if self.half_open.waiting >= self.config.max_half_open:
-            is_own = packet.destination in self.config.own  # which are answered in this turn
-            if not (is_own or self.half_open.admits(packet.destination, destination_port, now)):
+        waiting = self.half_open.waiting
+        if waiting >= self.config.max_half_open and not (
+            # Those are answered in this turn or the next, so there is room for them and nobody gives way.
+            packet.destination in self.config.own and waiting < self.config.max_half_open + MAX_TO_GATEWAY
+        ):
+            if not self.half_open.admits(packet.destination, destination_port, now):
                 self.counters.drop("tcp: too many half-open connections")
                 return
             self._give_way(self.half_open.next_waiting())
@@ -349,12 +362,23 @@ class Stack:
             self.dirty[connection] = None
         self.reassembly.expire(now)
 
-    def flush(self, now: float) -> None:
-        """Send what there is to send; forget the connections that are CLOSED."""
+    def flush(self, now: float, pump: Callable[[TcpConnection], bool] | None = None) -> None:
+        """Send what there is to send; forget the connections that are CLOSED.
+
+        `pump` is called for each right before it is heard, so that what was read for it is sent while the
+        caches hold it, and says whether it is to be called in the next turn too. So is who is marked by
+        another's pump after its own.
+        """
         self._now = now
         emit, schedule = self._egress.segment, self.timers.schedule
-        for connection in self.dirty:
+        marked, self.dirty = self.dirty, {}
+        for connection in marked:
+            again = pump is not None and pump(connection)
             connection.output(now, emit)
+            if again:
+                self.dirty[connection] = None
+            elif self.dirty:
+                self.dirty.pop(connection, None)  # it has been heard
             state = connection.state
             if state is State.ESTABLISHED:
                 if self.half_open.count:
@@ -372,7 +396,6 @@ class Stack:
             scheduled = connection.scheduled
             if scheduled is None or connection.deadline < scheduled.when:
                 schedule(connection)
-        self.dirty.clear()
         while self.half_open.answered > self.config.max_half_open:
             self._give_way(self.half_open.next_answered())
         while len(self._time_wait) > MAX_TIME_WAIT:

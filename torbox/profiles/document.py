@@ -23,14 +23,18 @@ def label(path: Path) -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """The file's tables as tomli gives them. ProfileError with one fault if there are none to be had."""
+    return parse(read_text(path), label(path))
+
+
+def read_text(path: Path) -> str:
+    """The file's text. ProfileError with one fault if it is no such file, or no text."""
     name = label(path)
     content = _read_bytes(path, name)
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ProfileError([f"{name}: line {line}: not UTF-8 text"]) from None
-    return parse(text, name)
+        raise ProfileError([f"{name}:{line}: not UTF-8 text"]) from None
 
 
 def parse(text: str, name: str) -> dict[str, Any]:
@@ -45,8 +49,9 @@ def parse(text: str, name: str) -> dict[str, Any]:
         what = message[: found.start()] if found else message
         what = what[:1].lower() + what[1:]
         if found and found[1]:
-            raise ProfileError([f"{name}: line {found[1]}, column {found[2]}: {what}"]) from None
-        raise ProfileError([f"{name}: at its end: {what}" if found else f"{name}: {what}"]) from None
+            raise ProfileError([f"{name}:{found[1]}:{found[2]}: {what}"]) from None
+        where = f"{name}:{text.rstrip().count(chr(10)) + 1}: at its end" if found else name
+        raise ProfileError([f"{where}: {what}"]) from None
     except ValueError:  # a number of thousands of digits, which int() refuses
         raise ProfileError([f"{name}: holds a number that is too long"]) from None
     except RecursionError:

@@ -4,16 +4,21 @@
 A kind never raises. It notes faults in the words of the user's file and goes on, so that all faults
 of a profile are told at once:
 
-    browser.toml: net.dns: 'nmaes' is not one of names, tor, off; did you mean 'names'?
+    browser.toml:12: net.dns: 'nmaes' is not one of names, tor, off; did you mean 'names'?
 
-`merge` says what becomes of a value that a profile inherits and gives anew.
+`merge` says what becomes of a value that a profile inherits and gives anew, and `parts` which pieces of
+a value may so come from several files.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torbox.profiles.place import Place
 
 SHOWN_MAX = 60  # characters of a wrong value that a fault repeats
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # TOML's keys that need no quotes
@@ -40,7 +45,7 @@ def show(value: object) -> str:
 
 def dotted(where: str, key: str) -> str:
     """The name of a key within a table, quoted where TOML would."""
-    name = key if BARE_KEY.fullmatch(key) else show(key)
+    name = key if len(key) <= SHOWN_MAX and BARE_KEY.fullmatch(key) else show(key)
     return f"{where}.{name}" if where else name
 
 
@@ -65,7 +70,7 @@ class Kind:
     expected = "a value"
     merging = "replaces the inherited value"
 
-    def read(self, value: object, where: str, faults: list[str]) -> Any:
+    def read(self, value: object, where: Place, faults: list[str]) -> Any:
         """The value as the model holds it. Wrong ones are noted in `faults`; the result is void then."""
         raise NotImplementedError
 
@@ -73,14 +78,19 @@ class Kind:
         del inherited
         return own
 
-    def is_wrong(self, value: object, where: str, faults: list[str]) -> None:
+    def parts(self, value: Any) -> Iterable[tuple[str, str | int]]:
+        """What of a right value, as TOML gave it, is added to an inherited one: a name and the step to it."""
+        del value
+        return ()
+
+    def is_wrong(self, value: object, where: Place, faults: list[str]) -> None:
         faults.append(f"{where}: {show(value)} is not {self.expected}")
 
 
 class Switch(Kind):
     expected = "true or false"
 
-    def read(self, value: object, where: str, faults: list[str]) -> bool:
+    def read(self, value: object, where: Place, faults: list[str]) -> bool:
         if not isinstance(value, bool):
             self.is_wrong(value, where, faults)
         return value is True
@@ -93,7 +103,7 @@ class Whole(Kind):
         self.least, self.most, self.unit = least, most, unit
         self.expected = f"a whole number of {unit} from {least} to {most}"
 
-    def read(self, value: object, where: str, faults: list[str]) -> int:
+    def read(self, value: object, where: Place, faults: list[str]) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             self.is_wrong(value, where, faults)
             return self.least
@@ -105,7 +115,7 @@ class Choice(Kind):
         self.words = words
         self.expected = f"one of {', '.join(words)}" if len(words) > 1 else f"'{words[0]}', all there is"
 
-    def read(self, value: object, where: str, faults: list[str]) -> str:
+    def read(self, value: object, where: Place, faults: list[str]) -> str:
         if isinstance(value, str) and value in self.words:
             return value
         hint = did_you_mean(value, self.words) if isinstance(value, str) and len(self.words) > 1 else ""
@@ -120,7 +130,7 @@ class Text(Kind):
         self.expected = expected
         self.check = check
 
-    def read(self, value: object, where: str, faults: list[str]) -> str:
+    def read(self, value: object, where: Place, faults: list[str]) -> str:
         if not isinstance(value, str):
             self.is_wrong(value, where, faults)
             return ""
@@ -140,12 +150,15 @@ class Texts(Kind):
         if appends:
             self.merging = "is added to the inherited list"
 
-    def read(self, value: object, where: str, faults: list[str]) -> tuple[str, ...]:
+    def read(self, value: object, where: Place, faults: list[str]) -> tuple[str, ...]:
         if not isinstance(value, list):
             self.is_wrong(value, where, faults)
             return ()
-        texts = tuple(self.each.read(text, f"{where}[{index}]", faults) for index, text in enumerate(value))
+        texts = tuple(self.each.read(text, where.inside(index), faults) for index, text in enumerate(value))
         return tuple(dict.fromkeys(texts)) if self.appends else texts
+
+    def parts(self, value: Any) -> Iterable[tuple[str, str | int]]:
+        return ((text, index) for index, text in enumerate(value)) if self.appends else ()
 
     def merge(self, inherited: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(inherited + own)) if self.appends else own
@@ -161,14 +174,17 @@ class Table(Kind):
         self.keys = keys
         self.values = values
 
-    def read(self, value: object, where: str, faults: list[str]) -> dict[str, Any]:
+    def read(self, value: object, where: Place, faults: list[str]) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             self.is_wrong(value, where, faults)
             return {}
         return {
-            self.keys.read(key, where, faults): self.values.read(each, dotted(where, key), faults)
+            self.keys.read(key, where.at(key), faults): self.values.read(each, where.inside(key), faults)
             for key, each in value.items()
         }
+
+    def parts(self, value: Any) -> Iterable[tuple[str, str | int]]:
+        return ((key, key) for key in value)
 
     def merge(self, inherited: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         return {**inherited, **own}
@@ -181,10 +197,18 @@ class OneOrMore(Kind):
         self.each = each
         self.expected = f"{each.expected} or a list of them"
 
-    def read(self, value: object, where: str, faults: list[str]) -> tuple[str, ...]:
+    def read(self, value: object, where: Place, faults: list[str]) -> tuple[str, ...]:
         if isinstance(value, str):
             return (self.each.read(value, where, faults),)
         if not isinstance(value, list) or not value:
             self.is_wrong(value, where, faults)
             return ()
-        return tuple(self.each.read(text, f"{where}[{index}]", faults) for index, text in enumerate(value))
+        return tuple(self.each.read(text, where.inside(index), faults) for index, text in enumerate(value))
+
+
+def key(kind: Kind, doc: str, *, default: Any, example: str, name: str = "") -> Any:
+    """A field that is a key of the profile. `example` is TOML; `name` is for words Python keeps."""
+    metadata = {"kind": kind, "doc": doc, "example": example, "name": name}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)

@@ -14,16 +14,27 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torbox.profiles.kinds import Choice, Kind, OneOrMore, Switch, Table, Text, Texts, Whole
+from torbox.profiles.desktop import Desktop
+from torbox.profiles.kinds import Choice, Kind, OneOrMore, Switch, Table, Text, Texts, Whole, key
+from torbox.profiles.place import Place
 
+Origin = tuple[str, str]  # ("net.dns", "") for a key, ("env.set", "EDITOR") for a part of its value
+
+# What the sandbox has in memory: system.SIZES. Here in words, since profiles know nothing of mounts.
+MEMORY = ("~", "/tmp", "/dev/shm", "/var/tmp", "/run")
+# Patterns are compiled when a value is checked by them, which few profiles have.
+SIZE = r"[1-9][0-9]{0,5}[kmgKMG]|[1-9][0-9]?%|100%"  # as tmpfs(5) has them
 NET_MTU = 65520  # bytes; the largest multiple of 8 below 65535 less headers, and what peers use
 QUEUES_MAX = 8  # a worker is some 15 MB, and one core's
-HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
-HOST_ENTRY = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
-USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # useradd(8)
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX.1 §8.1, with lower case
-_RUN_USER = re.compile(r"/run/user/[^/]+")  # XDG_RUNTIME_DIR, pam_systemd(8)
-UPSTREAM = re.compile(r"[a-z][a-z0-9+.-]*(:[!-~]+)?")  # RFC 3986 §3.1
+PROCESSORS_MAX = 4096  # more than Linux's largest CONFIG_NR_CPUS for these machines has use for
+HOST_NAME = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*"
+HOST_ENTRY = r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*"
+USER_NAME = r"[a-z_][a-z0-9_-]{0,31}"  # useradd(8)
+HOME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"  # a directory of torbox's own
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"  # POSIX.1 §8.1, with lower case
+PATH_MAX = 4096  # bytes, linux/limits.h
+_RUN_USER = r"/run/user/[^/]+"  # XDG_RUNTIME_DIR, pam_systemd(8)
+UPSTREAM = r"[a-z][a-z0-9+.-]*(:[!-~]+)?"  # RFC 3986 §3.1
 # Shared as a whole these, or what is above them, would bring the host's sockets, devices or processes inside.
 NEVER_WHOLE = ("/dev", "/etc", "/proc", "/run", "/run/user/UID", "/sys", "/tmp", "/var/run", "/var/tmp")
 NEVER_BELOW = ("/dev", "/proc", "/sys")
@@ -35,11 +46,11 @@ NEVER_REPLACED = frozenset(
 
 
 def _check_upstream(text: str) -> str:
-    return "" if not text or UPSTREAM.fullmatch(text) else "is not a URL such as tor://127.0.0.1:9050"
+    return "" if not text or re.fullmatch(UPSTREAM, text) else "is not a URL such as tor://127.0.0.1:9050"
 
 
 def _check_host_entry(text: str) -> str:
-    return "" if HOST_ENTRY.fullmatch(text) else "is not a host name in lower case"
+    return "" if re.fullmatch(HOST_ENTRY, text) else "is not a host name in lower case"
 
 
 def _check_address(text: str) -> str:
@@ -53,7 +64,7 @@ def _check_address(text: str) -> str:
 
 
 def _check_host_name(text: str) -> str:
-    if HOST_NAME.fullmatch(text) and len(text) <= 64:  # __NEW_UTS_LEN
+    if re.fullmatch(HOST_NAME, text) and len(text) <= 64:  # __NEW_UTS_LEN
         return ""
     return "is not a host name of at most 64 letters, digits, hyphens and dots"
 
@@ -61,24 +72,50 @@ def _check_host_name(text: str) -> str:
 def _check_user(text: str) -> str:
     if text == "root":
         return "is the name of user 0, which the program is not"
-    return "" if USER_NAME.fullmatch(text) else "is not a user name (lower case letters, digits, _ and -)"
+    return "" if re.fullmatch(USER_NAME, text) else "is not a user name (lower case letters, digits, _ and -)"
 
 
 def _check_variable(text: str) -> str:
-    return "" if VARIABLE.fullmatch(text) else "is not the name of an environment variable"
+    return "" if re.fullmatch(VARIABLE, text) else "is not the name of an environment variable"
+
+
+def _check_home_name(text: str) -> str:
+    return "" if not text or re.fullmatch(HOME, text) else why_no_home_name()
+
+
+def why_no_home_name() -> str:
+    return "is not 1 to 64 letters, digits, dots, dashes or underscores that begin with neither dot nor dash"
 
 
 def _check_home_file(text: str) -> str:
     if text.startswith(("/", "~")):
         return "is not a path relative to the home directory"
+    if len(text) >= PATH_MAX:
+        return "is longer than a path can be"
     if any(part in ("", ".", "..") for part in text.split("/")):
         return "has an empty part, '.' or '..' in it"
     return ""
 
 
+def _check_memory(text: str) -> str:
+    return "" if text in MEMORY else f"is not one of {', '.join(MEMORY)}"
+
+
+def _check_size(text: str) -> str:
+    if re.fullmatch(SIZE, text):
+        return ""
+    return "is not a size such as 512M, 4G or 25% (of this machine's memory)"
+
+
+def _check_size_if_any(text: str) -> str:
+    return _check_size(text) if text else ""
+
+
 def _check_shared_path(text: str) -> str:
     if not text.startswith(("/", "~/")):
         return "is not an absolute path, nor one that begins with ~/"
+    if len(text) >= PATH_MAX:
+        return "is longer than a path can be"
     parts = text.rstrip("/").split("/")[1:]
     if any(part in ("", ".", "..") for part in parts):
         return "has an empty part, '.' or '..' in it"
@@ -92,20 +129,12 @@ def why_never_shared(path: str) -> str:
     """What is wrong with sharing this absolute path, be it the host's or where it would appear inside."""
     if path == "/var/run" or path.startswith("/var/run/"):
         path = path.removeprefix("/var")  # the same, on every system with a /run
-    user = _RUN_USER.fullmatch(path)
+    user = re.fullmatch(_RUN_USER, path)
     if path == "/" or user or any(f"{never}/".startswith(f"{path}/") for never in NEVER_WHOLE):
         return "is never shared as a whole: name what is needed of it"
     if path in NEVER_REPLACED or path.startswith(tuple(f"{above}/" for above in NEVER_BELOW)):
         return "is not shared: the sandbox has its own"
     return ""
-
-
-def key(kind: Kind, doc: str, *, default: Any, example: str, name: str = "") -> Any:
-    """A field that is a key of the profile. `example` is TOML; `name` is for words Python keeps."""
-    metadata = {"kind": kind, "doc": doc, "example": example, "name": name}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -199,6 +228,14 @@ class Identity:
         default="user",
         example='"alice"',
     )
+    processors: int = key(
+        Whole(0, PROCESSORS_MAX, "processors"),
+        "How many of this machine's processors the program may use, and nproc(1) and many programs count. "
+        "0: all of them, so that it is not slowed down. /proc/cpuinfo shows all of them in any case, and a "
+        "program may take itself more.",
+        default=0,
+        example="2",
+    )
 
 
 @dataclass(frozen=True)
@@ -206,14 +243,36 @@ class Home:
     """The home directory inside."""
 
     mode: str = key(
-        Choice("fake"),
-        "`fake`: a new and empty home directory in memory, gone when the program ends.",
+        Choice("fake", "persist", "overlay", "host"),
+        "`fake`: a new and empty home directory in memory, gone when the program ends. `persist`: one that "
+        "is kept, and empty at first, in `~/.local/share/torbox/homes/NAME` (`$XDG_DATA_HOME`). `overlay`: "
+        "your own, where the program can read everything, but what it changes is not changed outside: it is "
+        "gone when the program ends; files of a group other than your own cannot be changed. `host`: your "
+        "own; the program can change everything in it, and so what is run outside. torbox's own directories "
+        "are empty in all of them. `torbox home list` tells what is kept, which cannot be on a file system "
+        "that overlayfs does not write to: NFS, or another overlay.",
         default="fake",
-        example='"fake"',
+        example='"persist"',
+    )
+    name: str = key(
+        Text("a name", _check_home_name),
+        "What the kept home is called. Empty: as the profile is. One sandbox uses it at a time; profiles "
+        "that say the same name take turns.",
+        default="",
+        example='"work"',
+    )
+    keep_changes: bool = key(
+        Switch(),
+        "With the mode `overlay`: whether what the program changes is kept for its next start, beside the "
+        "kept homes and apart from your own. With any other mode it has no meaning.",
+        default=False,
+        example="true",
     )
     files: Mapping[str, str] = key(
         Table(Text("a path", _check_home_file), Text()),
-        "Files that are in the fake home from the start: a path relative to it, and the text.",
+        "Files that are in the home from the start: a path relative to it, and the text. One that begins "
+        "with `#!` is executable; scripts in `.local/bin` go before programs of their name. In a kept home "
+        "and in an overlay they are made where nothing has their name; with `host`, not at all.",
         default={},
         example='{ ".config/example/settings.ini" = "colour = blue\\n" }',
     )
@@ -259,6 +318,62 @@ class Mounts:
         default=(),
         example='["~/Downloads"]',
     )
+    sizes: Mapping[str, str] = key(
+        Table(Text("a place in memory", _check_memory), Text("a size", _check_size)),
+        "How much the directories that are in memory may hold: `~` (the fake home, 20% of this machine's "
+        "memory if nothing is said), `/tmp` (15%), `/dev/shm` (10%), `/var/tmp` (4%) and `/run` (1%). "
+        "Together that is half of it, so that a program that fills them all leaves the machine alive.",
+        default={},
+        example='{ "~" = "8g", "/tmp" = "50%" }',
+    )
+    cover_proc: bool = key(
+        Switch(),
+        "Whether the files of /proc that tell this machine from others (its boot id, boot line, disks, keys, "
+        "interrupts and their like) are covered. A sandbox inside this one, as bubblewrap and podman make "
+        "them, can mount a /proc of its own only if they are not.",
+        default=True,
+        example="false",
+    )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the machine the sandbox may use: by a control group, else by rlimits; `-v` says which."""
+
+    memory: str = key(
+        Text("a size", _check_size_if_any),
+        "Memory for all programs together, files in memory included, in a control group, which does not "
+        "swap; without one, for the private memory of each process alone, with a warning. A number of bytes, "
+        "with K, M, G or T, or % of this machine's memory. Empty: for the private memory of each process, "
+        "75% of the machine's, but not less than 4G.",
+        default="",
+        example='"2G"',
+    )
+    processes: int = key(
+        Whole(8, 1 << 22, "processes"),
+        "Processes and threads of the sandbox at one time. A browser with a hundred tabs has some 2000.",
+        default=4096,
+        example="500",
+    )
+    cpu: int = key(
+        Whole(0, 100_000, "percent"),
+        "Processor time, in percent of one processor: 150 is one and a half. Only a control group can limit "
+        "it: where there is none, nothing starts without `--allow-missing cpu-limit`. 0: no limit.",
+        default=0,
+        example="150",
+    )
+    open_files: int = key(
+        Whole(64, 1 << 30, "files"),
+        "Open files of each process, and no more than the caller may have.",
+        default=16384,
+        example="1024",
+    )
+    file_size: str = key(
+        Text("a size", _check_size_if_any),
+        "The largest file that a program may write, also among what is shared. Empty: no limit.",
+        default="",
+        example='"4G"',
+    )
 
 
 @dataclass(frozen=True)
@@ -281,23 +396,34 @@ class Profile:
         default=(),
         example='["firefox", "--private-window"]',
     )
+    refuse: str = key(
+        Text(),
+        "Why nothing is started by this profile, nor by one that extends it and does not empty this: for "
+        "programs that a sandbox cannot make safe.",
+        default="",
+        example='"It tells its address to everybody, whatever carries that."',
+    )
     # Tables, each documented by the docstring of its class.
     net: Net = field(default_factory=Net, metadata={"section": Net})
     identity: Identity = field(default_factory=Identity, metadata={"section": Identity})
     home: Home = field(default_factory=Home, metadata={"section": Home})
     env: Env = field(default_factory=Env, metadata={"section": Env})
     mounts: Mounts = field(default_factory=Mounts, metadata={"section": Mounts})
+    desktop: Desktop = field(default_factory=Desktop, metadata={"section": Desktop})
+    limits: Limits = field(default_factory=Limits, metadata={"section": Limits})
 
     # Not keys: where it all came from.
     name: str = ""
     files: tuple[Path, ...] = ()  # the profile's own first, then those it extends
-    origins: Mapping[str, str] = field(
-        default_factory=dict
-    )  # "net.dns" → "browser.toml", if any file says it
+    origins: Mapping[Origin, Place] = field(default_factory=dict)  # of what any file says
 
-    def where(self, path: str) -> str:
-        """How a complaint about a key begins, as in "browser.toml: net.upstream"."""
-        return f"{self.origins.get(path, self.name)}: {path}"
+    def where(self, path: str, part: str = "") -> str:
+        """How a complaint about a key begins, as in "browser.toml:12: net.upstream".
+
+        `part` is an item of a list or a key of a table: files of the chain may each have given some.
+        """
+        place = self.origins.get((path, part)) or self.origins.get((path, ""))
+        return f"{place.spot if place else self.name}: {path}"
 
 
 class Key(NamedTuple):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any
 
 from torbox.profiles.kinds import Choice, Kind, OneOrMore, Switch, Table, Text, Texts, Whole
@@ -23,8 +24,10 @@ A profile is a TOML file that says how a program is run. It is chosen by name or
     torbox run --profile ./work.toml -- mutt    # a path: has a slash in it or ends in .toml
 
     torbox profile list                         # all profiles that have a name
-    torbox profile show browser                 # all its values, and which file each is from
-    torbox profile check ./work.toml            # says everything that is wrong with it, or nothing
+    torbox profile show --resolved browser      # all its values, and where each is from
+    torbox profile new work --from browser      # writes a commented one of your own
+    torbox profile check ./work.toml            # says all that is wrong with it
+    torbox run --profile work --dry-run         # shows what would be run, and in what
 
 Names are looked for in `$XDG_CONFIG_HOME/torbox/profiles` (`~/.config/torbox/profiles`), then in
 `/etc/torbox/profiles`, then among those that come with torbox. The first file called `NAME.toml` is it.
@@ -42,7 +45,7 @@ is the browser profile with a directory to keep downloads in:
 A key that is unknown or a value that is wrong stops the program from being started. All faults are told at
 once, each with its place and what was probably meant:
 
-    browser.toml: net.dns: 'nmaes' is not one of names, tor, off; did you mean 'names'?
+    browser.toml:12: net.dns: 'nmaes' is not one of names, tor, off; did you mean 'names'?
 
 ## Keys
 """
@@ -61,12 +64,28 @@ container engines, name services and the agents of SSH and GnuPG. They are known
 a directory that is shared are not looked for.
 
 torbox's own directories are never shared, nor is anything that they are in: `~/.config/torbox`,
-`~/.local/state/torbox` and `torbox` in `$XDG_RUNTIME_DIR`, or where the variables of the XDG specification
-put them. Nothing can be shared for writing that holds a file of the profile itself, or torbox. A program that
-could write there would choose the protections of the next one.
+`~/.local/state/torbox`, `~/.local/share/torbox` and `torbox` in `$XDG_RUNTIME_DIR`, or where the variables of
+the XDG specification put them. Nothing can be shared for writing that holds a file of the profile itself, or
+torbox. A program that could write there would choose the protections of the next one.
 
 Two shared paths cannot appear at one place, and none over the sandbox's own home directory or over one of
-`home.files`. What is shared below another shared path must be the very thing that is there.
+`home.files`. What is shared below another shared path must be the very thing that is there. What is shared
+read-only cannot be in a path that is shared for writing at another place, where it could be written.
+
+In a home that is kept, the places of what was shared there stay, as empty directories and files.
+
+The same holds for `--share PATH` and `--share PATH:ro` on the command line. PATH may be relative to the
+current directory, which is where the program starts if it is shared so, or something below it; at the place
+of a share of the profile it takes that one's place.
+"""
+
+EDITORS = """
+## Editors
+
+A comment at the head of a profile names its JSON Schema to editors that know Taplo, such as those with Even
+Better TOML; `torbox profile new` writes it, and `torbox profile schema --path` prints where the schema is:
+
+    #:schema file:///…/torbox/profiles/profile.schema.json
 """
 
 
@@ -75,12 +94,20 @@ def markdown() -> str:
     parts = [HEAD]
     for section in ("", *SECTIONS):
         if section:
-            parts.append(f"\n### [{section}]\n\n{SECTIONS[section].__doc__}\n")
+            parts.append(f"\n### [{section}]\n\n{describe_section(section)}\n")
         parts += (_describe(key) for key in KEYS.values() if key.section == section)
-    parts.append(
-        TAIL.format(whole=_list(NEVER_WHOLE), below=_list(NEVER_BELOW), replaced=_list(NEVER_REPLACED))
-    )
-    return "".join(parts)
+    return "".join([*parts, tail()])
+
+
+def tail() -> str:
+    """What is said after the keys."""
+    never = TAIL.format(whole=_list(NEVER_WHOLE), below=_list(NEVER_BELOW), replaced=_list(NEVER_REPLACED))
+    return never + EDITORS
+
+
+def describe_section(section: str) -> str:
+    """What a table is for, in one paragraph or more."""
+    return cleandoc(SECTIONS[section].__doc__ or "")
 
 
 def _list(paths: Any) -> str:
@@ -90,16 +117,22 @@ def _list(paths: Any) -> str:
 
 def _describe(key: Key) -> str:
     name = key.path.rpartition(".")[2]
-    merges = key.kind.merging != Kind.merging
-    inherited = f" Given anew, it {key.kind.merging}." if merges else ""
-    default = "" if key.path in ("description", "extends") else f" Default: `{_toml(key.default)}`."
     return (
         f"\n#### `{key.path}`\n\n{key.doc}\n\n"
-        f"{_describe_kind(key.kind)}.{default}{inherited}\n\n    {name} = {key.example}\n"
+        f"{describe_kind(key.kind)}.{describe_default(key)}\n\n    {name} = {key.example}\n"
     )
 
 
-def _describe_kind(kind: Kind) -> str:
+def describe_default(key: Key) -> str:
+    """The value without any file, and what becomes of an inherited one."""
+    merges = key.kind.merging != Kind.merging
+    inherited = f" Given anew, it {key.kind.merging}." if merges else ""
+    default = "" if key.path in ("description", "extends") else f" Default: `{_toml(key.default)}`."
+    return default + inherited
+
+
+def describe_kind(kind: Kind) -> str:
+    """What a key's values are, as Markdown without the full stop."""
     match kind:
         case Choice():
             words = [f"`{word}`" for word in kind.words]

@@ -6,23 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from torbox.errors import ProfileError
-from torbox.profiles import document
 from torbox.profiles.kinds import did_you_mean, show
 
 SYSTEM = Path("/etc/torbox/profiles")
 SUFFIX = ".toml"
-
-
-class Available(NamedTuple):
-    """A profile that can be asked for by name. `fault` says why it cannot be used, as far as is known."""
-
-    name: str
-    path: Path
-    description: str
-    fault: str
 
 
 def shipped() -> Path:
@@ -51,7 +40,7 @@ def find(name_or_path: str, environ: Mapping[str, str], home: Path) -> Path:
         return Path(name_or_path)
     for path in candidates(name_or_path, environ, home):
         return path
-    known = sorted({path.stem for path in _files(environ, home)})
+    known = sorted({path.stem for path in files(environ, home)})
     raise ProfileError(
         [f"no profile is called {show(name_or_path)}{did_you_mean(name_or_path, known)}"],
         advice=f"Known profiles: {', '.join(known)}. Looked for in "
@@ -71,24 +60,8 @@ def candidates(name: str, environ: Mapping[str, str], home: Path) -> Iterator[Pa
             yield path
 
 
-def available(environ: Mapping[str, str], home: Path) -> list[Available]:
-    """All profiles that have a name, in its order; a name that occurs twice means the first match."""
-    found: dict[str, Available] = {}
-    for path in _files(environ, home):
-        if path.stem in found:
-            continue
-        try:
-            description = document.read(path).get("description", "")
-        except ProfileError as error:
-            found[path.stem] = Available(path.stem, path, "", error.faults[0])
-        else:
-            found[path.stem] = Available(
-                path.stem, path, description if isinstance(description, str) else "", ""
-            )
-    return [found[name] for name in sorted(found)]
-
-
-def _files(environ: Mapping[str, str], home: Path) -> Iterator[Path]:
+def files(environ: Mapping[str, str], home: Path) -> Iterator[Path]:
+    """The files of all profiles that have a name, in the order of the search path; each can be anything."""
     for directory in directories(environ, home):
         try:
             names = os.listdir(directory)

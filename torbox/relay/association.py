@@ -14,8 +14,9 @@ Only what the guest sends keeps an association (REQ-6), so nobody outside can. R
 but well-known ports; 30 s for what was never a conversation is Linux's own rule (nf_conntrack_udp_timeout),
 and lets a program that asks a thousand names hold a thousand sockets for no longer than it must.
 
-At the bound whoever has asked once gives way before whoever lasts, and the idlest first. Nothing is queued
-here: what the kernel or the tun has no room for is lost and counted, as datagrams are.
+At the bound whoever has asked once gives way before whoever lasts, and the idlest first; but those that last
+may not have more than half, else one program could leave all others a single place to ask from. Nothing is
+queued here: what the kernel or the tun has no room for is lost and counted, as datagrams are.
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ class Associations:
         """A new one, in the place of another at the bound; None if this machine has no socket for it."""
         if len(self) >= self._limit:
             self.counters.associations_gave_way += 1
-            self._end(next(iter((self._once or self._lasting).values())))
+            crowded = 2 * len(self._lasting) > self._limit
+            self._end(next(iter((self._lasting if crowded or not self._once else self._once).values())))
         now = self._reactor.now
         association = Association(self, source, now)
         family = 4 if len(source[0]) == 4 else 6

@@ -2,12 +2,13 @@
 """Which targets may go out. One pure decision per connection, made on what will really be asked for.
 
     locked, whatever it is      ─► PROHIBITED
-    this machine's own address  ─► TIMED_OUT: silence, see Rules
     denied by a rule            ─► PROHIBITED
     allowed by a rule           ─► goes out, even to a special range
     special range (RFC 6890)    ─► PROHIBITED: loopback, private nets, link-local with its metadata, ...
     any other IPv6 but 2000::/3 ─► PROHIBITED
+    this machine's own address, if it would go out ─► TIMED_OUT: silence, see Rules
     a name that is an address in disguise, of one label, of no public tree, or of this machine ─► PROHIBITED
+    and one that is such a name once it is made ASCII                                          ─► PROHIBITED
 
 Addresses that carry an IPv4 address (NAT64, 6to4) are judged by that one. The name service refuses
 the same names; this is the second lock, behind it, and the only one for what does not come by DNS.
@@ -19,7 +20,7 @@ import socket
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torbox.netstack.dns import NOWHERE
+from torbox.netstack.dns import NOWHERE, unmasked
 from torbox.netstack.flow import Refusal
 from torbox.upstream.interface import Target
 
@@ -87,9 +88,11 @@ LOCAL_NAMES = NOWHERE | {b"localhost", b"localhost6", b"ip6-localhost", b"ip6-lo
 class Rules:
     """What an upstream can take, and the exceptions to the special ranges. `denied` comes before `allowed`.
 
-    `own` and `own_names` are this machine's, which a proxy on it or near it must not be asked for; before
-    all others, they are as good as not there. Any answer would tell them from addresses that the proxy
-    answers for, and a guest that tries the whole Internet would know which address this machine has.
+    `own` and `own_names` are this machine's, which a proxy on it or near it must not be asked for, whatever
+    is allowed. An own address is as its neighbours are: those that go out are mostly not there, so it is
+    silent, and in a range of which nothing goes out it is prohibited like all others. Any other answer would
+    tell it from them, and a guest that tries the whole Internet, or just 192.168.0.0/16, would know which
+    address this machine has.
     """
 
     takes_names: bool = True
@@ -116,9 +119,15 @@ def judge(target: Target, rules: Rules) -> Refusal | None:
 
 
 def _judge_address(address: bytes, rules: Rules) -> Refusal | None:
-    size, value = len(address), int.from_bytes(address, "big")
-    if _within(size, value, rules.own):
+    why = _judge_range(address, rules)
+    if why is None and _within(len(address), int.from_bytes(address, "big"), rules.own):
         return Refusal.TIMED_OUT
+    return why
+
+
+def _judge_range(address: bytes, rules: Rules) -> Refusal | None:
+    """As if no address were this machine's, but for those within others."""
+    size, value = len(address), int.from_bytes(address, "big")
     if _within(size, value, rules.denied):
         return Refusal.PROHIBITED
     if size == 16 and not rules.takes_ipv6:
@@ -143,7 +152,16 @@ def _within(size: int, value: int, networks: tuple[Network, ...]) -> bool:
 def _judge_name(name: bytes, rules: Rules) -> Refusal | None:
     if not rules.takes_names:
         return Refusal.HOST_UNREACHABLE
-    if len(name) > MAX_NAME or is_disguised_address(name):
+    if len(name) > MAX_NAME:
+        return Refusal.PROHIBITED
+    plain = unmasked(name)
+    if plain != name and _judge_text(plain, rules) is not None:
+        return Refusal.PROHIBITED
+    return _judge_text(name, rules)
+
+
+def _judge_text(name: bytes, rules: Rules) -> Refusal | None:
+    if is_disguised_address(name):
         return Refusal.PROHIBITED
     name = name.lower().rstrip(b".")
     _, dot, last = name.rpartition(b".")

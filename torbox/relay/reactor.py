@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 from torbox.relay.spin import Spin
 
-EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+EVENTS = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 MAX_EVENTS = 256  # one wait; more are fetched by the next, so that timers and the tun get their turn
 SWEEP_AT = 512  # timers; cancelled ones are swept out when they are half of at least this many
 IDLE_MOST_S = 0.001  # a loop that is never idle makes its idle calls after so many seconds

@@ -7,11 +7,10 @@ One turn
     stack.receive    the same for packets, which come last
     stack.expire     the same for TCP's own timers
     open, answer     new connections are judged and given a stream; noted queries are answered
-    pump             each marked connection once: bytes move between rings and socket
-    stack.flush      each marked connection says all it has to say
+    stack.flush      each marked connection once: it is pumped, that is, bytes move between its rings and
+                     its socket, and says all it has to say
 
-so nothing re-enters, and a burst of packets costs one send and one acknowledgement. A connection that is
-marked while others are pumped is pumped in the next turn.
+so nothing re-enters, and a burst of packets costs one send and one acknowledgement.
 
 Where a connection goes: an address of the name pool by its name; a gateway's address to torbox's own
 services, or, if that was asked for, this machine's loopback; any other, if policy.py lets it, as the
@@ -22,6 +21,7 @@ from __future__ import annotations
 
 import math
 import select
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from torbox.netstack.device import Device
@@ -35,14 +35,15 @@ from torbox.netstack.tcp.state import State
 from torbox.relay.association import MAX_ASSOCIATIONS, Associations
 from torbox.relay.counters import RelayCounters
 from torbox.relay.flow import TcpFlow
+from torbox.relay.moderation import Moderation
 from torbox.relay.policy import Rules, judge
 from torbox.relay.reactor import Reactor
 from torbox.relay.services import DNS_PORT, GatewayServices
 from torbox.upstream.interface import Resolution, Target, Upstream
 
-SMALL = (
-    1 << 14
-)  # bytes moved in a turn; bulk keeps the loop awake by itself, and spinning would cost it a fifth
+# Bytes moved in a turn, as packets; bulk keeps the loop awake by itself, and spinning would cost it a fifth.
+SMALL = 1 << 14
+BULK_ECHO_S = 0.002  # seconds after bulk in which small packets are its acknowledgements, not an exchange
 MAX_FINISHED = 1024  # flows whose guest has finished and whose far end has not; each holds a socket
 
 Done = Callable[[tuple[bytes, ...], int, bool], None]
@@ -106,10 +107,11 @@ class Relay:
         self._spin = spin
         self._bytes_seen = 0  # both ways, by the end of the last turn
         self._was_small = False
+        self._bulk_at = -math.inf
+        self._moderation = Moderation()
+        self._rest_s = 0.0
         self._finished: dict[TcpFlow, None] = {}  # by when their guests finished
         self._opened: list[TcpConnection] = []
-        self._again: list[TcpConnection] = []
-        self._pumping = False
         self._tun_readable = False
         self._device = device
         if device.fileno() >= 0:
@@ -136,8 +138,6 @@ class Relay:
 
     def mark(self, connection: TcpConnection) -> None:
         self.stack.mark(connection)
-        if self._pumping:
-            self._again.append(connection)
 
     def refuse(self, connection: TcpConnection, why: Refusal) -> None:
         self.counters.refused[why] += 1
@@ -165,10 +165,12 @@ class Relay:
         """
         stack, reactor = self.stack, self.reactor
         deadline = stack.deadline
-        if self._tun_readable or stack.dirty:
+        if self._tun_readable or stack.dirty or self.services.busy:
             until = reactor.now
-        elif deadline < until:
-            until = deadline
+        else:
+            until = min(until, deadline)
+            if self._rest_s:
+                time.sleep(self._rest_s)
         events = reactor.turn(until, spin=self._spin and self._was_small)
         now = reactor.now
         if self._tun_readable:
@@ -179,25 +181,16 @@ class Relay:
             self._open_all()
         self.services.answer_noted(now)
         if stack.dirty:
-            self._pump()
-            stack.flush(now)
-            if self._again:
-                for connection in self._again:
-                    stack.mark(connection)
-                self._again.clear()
+            stack.flush(now, _pump)
         counters = stack.counters
         moved = counters.bytes_from_guest + counters.bytes_to_guest
-        self._was_small = 0 < moved - self._bytes_seen < SMALL
+        size = moved - self._bytes_seen
+        if size >= SMALL:
+            self._bulk_at = now
+        self._was_small = 0 < size < SMALL and now - self._bulk_at > BULK_ECHO_S
+        self._rest_s = self._moderation.rest_s(size, now)
         self._bytes_seen = moved
         return events
-
-    def _pump(self) -> None:
-        self._pumping = True
-        for connection in list(self.stack.dirty):
-            flow = connection.owner
-            if flow is not None and flow.pump():
-                self._again.append(connection)
-        self._pumping = False
 
     def _open_all(self) -> None:
         opened, self._opened = self._opened, []
@@ -261,3 +254,8 @@ class Relay:
                 connection.owner.close()
         self.associations.close()
         self._upstream.close()
+
+
+def _pump(connection: TcpConnection) -> bool:
+    flow = connection.owner
+    return flow is not None and flow.pump()

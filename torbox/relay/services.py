@@ -25,7 +25,7 @@ MAX_UNDER_WAY = 64  # queries of one connection; RFC 7766 §6.2.1.1 asks for pip
 SHARE = 64  # queries of all connections in one turn, a millisecond or two
 RING_MAX = 1 << 16  # bytes of each of a connection's rings: hundreds of questions are enough
 UNREAD_MAX = 1 << 15  # bytes of answers that a guest has not read; its next question waits until it does
-LINGER_S = 30.0  # seconds for answers that are still under way when the guest has finished
+LINGER_S = 30.0  # seconds for answers that are under way, or wait for their turn, when the guest has finished
 
 
 class Queue:
@@ -168,6 +168,8 @@ class DnsStream:
         self._answer()
         if self._is_whole():
             self._queue.waiting[self] = None
+        elif self._finished and not self._under_way:
+            self._end()
         if self._alive:
             self._owner.moved()
 
@@ -213,7 +215,7 @@ class DnsStream:
             self._lose()
             return
         self._tx.write(framed)
-        if self._finished and not self._under_way:
+        if self._finished and not self._under_way and self not in self._queue.waiting:
             self._end()
         else:
             self._owner.moved()
@@ -224,7 +226,7 @@ class DnsStream:
 
     def shutdown(self) -> None:
         self._finished = True
-        if not self._under_way:
+        if not self._under_way and self not in self._queue.waiting:
             self._end()
         elif self._alive:
             self._timer = self._reactor.call_at(self._reactor.now + LINGER_S, self._end)

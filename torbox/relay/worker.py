@@ -7,8 +7,9 @@ prints nothing and logs nothing. What it was given is plain values, so that it c
 or by exec alike.
 
 What the parent or the child's first lines see to, before `run_worker`: PR_SET_PDEATHSIG, the signals of
-the terminal, closing descriptors, the confinement of the process. Nothing here opens a file once it is
-ready, but for `warm_up`, which imports the DNS library while the sandboxed program is being executed.
+the terminal, closing descriptors, what can be done of its confinement by then. `seal` does the rest: it
+is called when all that the process needs is read and open, and before the first packet is read. What nobody
+waits for, the import of the DNS library, is done right before it, while the program is being executed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torbox.errors import TorboxError
@@ -49,6 +51,7 @@ class WorkerConfig:
     vnet_hdr: bool = True
     gso: bool = True
     gateways: tuple[bytes, ...] = DEFAULTS.own
+    guests: tuple[bytes, ...] = ()  # the guest's addresses; none: any
     broadcasts: tuple[bytes, ...] = DEFAULTS.broadcasts
     dns_mode: str = "names"
     ipv6: bool = True  # the guest has IPv6, so names may have IPv6 addresses
@@ -63,11 +66,16 @@ class WorkerConfig:
 
 
 def run_worker(
-    config: WorkerConfig, device_fd: int, ready_fd: int, stop_fd: int, section: Section | None = None
+    config: WorkerConfig,
+    device_fd: int,
+    ready_fd: int,
+    stop_fd: int,
+    section: Section | None = None,
+    seal: Callable[[], None] | None = None,
 ) -> int:
     """Serve until `stop_fd` says or the tun is gone; the exit status, 0 or 1. Closes `ready_fd`.
 
-    `section` is this worker's share of the names, if the tun has several queues.
+    `section` is this worker's share of the names, if the tun has several queues. It raises what `seal` does.
     """
     stopped: list[int] = []
     try:
@@ -80,7 +88,7 @@ def run_worker(
         return 1
     try:
         if _tell(ready_fd, READY):
-            serve(relay, stopped)
+            serve(relay, stopped, seal)
     except OSError:  # reading or writing the tun: its namespace is gone, or its interface is down
         return 0 if stopped else 1
     finally:
@@ -100,17 +108,15 @@ def _tell(ready_fd: int, message: bytes) -> bool:
     return True
 
 
-def serve(relay: Relay, stopped: list[int]) -> None:
-    """Turn after turn, until something is in `stopped`; what was put off is done in the first quiet one."""
-    while not stopped:
-        events = relay.turn(relay.reactor.now)
-        if not events and not relay.busy:
-            relay.names.warm_up()
-            break
+def serve(relay: Relay, stopped: list[int], seal: Callable[[], None] | None = None) -> None:
+    """Turn after turn, until something is in `stopped`; what was put off is done before."""
+    relay.names.warm_up()
+    memory = Memory(relay)
+    if seal is not None:
+        seal()
     gc.enable()
     gc.freeze()
     gc.set_threshold(COLLECT_AT, 20, 20)
-    memory = Memory(relay)
     try:
         while not stopped:
             relay.turn()
@@ -140,7 +146,7 @@ def make_relay(
         device,
         upstream,
         reactor,
-        stack_config=StackConfig(own=config.gateways, broadcasts=config.broadcasts),
+        stack_config=StackConfig(own=config.gateways, guests=config.guests, broadcasts=config.broadcasts),
         rules=rules,
         dns_mode=_dns_mode(config.dns_mode, upstream, locked),
         loopback=_loopback(config.gateways) if config.host_loopback and upstream.needs_routing else {},

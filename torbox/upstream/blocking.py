@@ -7,7 +7,7 @@ import socket
 import time
 
 from torbox.errors import UpstreamError
-from torbox.upstream.socks5_protocol import MAX_REPLY, Reply, Socks5Client, Socks5Error
+from torbox.upstream.socks5_protocol import MAX_REPLY, Reply, Socks5Client, Socks5Denied, Socks5Error
 from torbox.upstream.url import UpstreamUrl
 
 
@@ -47,6 +47,11 @@ def converse(url: UpstreamUrl, client: Socks5Client, timeout_s: float) -> Reply 
                 elif client.granted and client.wants_nothing:
                     return None
             return client.reply
+    except Socks5Denied as denied:
+        raise UpstreamError(
+            f"upstream {url}: {denied}",
+            advice="Write the user name and password that it expects, as in socks5://user:pass@host:port.",
+        ) from None
     except Socks5Error as error:
         raise UpstreamError(
             f"upstream {url}: {error}", advice="Check that this is the address of the proxy's SOCKS port."
@@ -56,9 +61,9 @@ def converse(url: UpstreamUrl, client: Socks5Client, timeout_s: float) -> Reply 
             f"upstream {url}: no answer within {timeout_s:g} s",
             advice="Check that it is running and that the address is right.",
         ) from None
-    except OSError as error:
+    except OSError as failure:
         raise UpstreamError(
-            f"upstream {url}: {error.strerror or error}", advice=_advice(url, error)
+            f"upstream {url}: {failure.strerror or failure}", advice=_advice(url, failure)
         ) from None
 
 

@@ -55,7 +55,10 @@ class StreamOwner(Protocol):
 
 class Stream(Protocol):
     def pump(self) -> bool:
-        """Move what can be moved between rings and socket; true if it stopped for fairness alone."""
+        """Move what can be moved between rings and socket; true if it stopped for fairness alone.
+
+        What is decided of connecting by then, the owner hears within it.
+        """
 
     def shutdown(self) -> None:
         """The guest has finished and `rx` is empty: pass the end of file on."""

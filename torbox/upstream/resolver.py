@@ -13,6 +13,7 @@ comes back is not to be trusted: the relay judges each address when the guest co
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -61,9 +62,14 @@ def ask_system(name: bytes, kind: str) -> Resolution:
 
 
 class Resolver:
-    """`resolve` never waits; `done` is called once, in a later turn of the loop. `close` forgets the rest."""
+    """`resolve` never waits; `done` is called once, in a later turn of the loop. `close` forgets the rest.
+
+    All descriptors that it needs it has from the start, because a guest can use up what this process may
+    have; and processes too, so a thread that cannot be had is done without.
+    """
 
     def __init__(self, reactor: Reactor, ask: Ask = ask_system) -> None:
+        """OSError if there is no descriptor for it."""
         self._reactor = reactor
         self._ask = ask
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -77,14 +83,19 @@ class Resolver:
 
     def resolve(self, name: bytes, kind: str, done: Done) -> None:
         with self._changed:
-            if len(self._questions) >= MAX_QUESTIONS:
+            if self._idle <= len(self._questions) and self._threads < THREADS:
+                self._start_thread()
+            if len(self._questions) >= MAX_QUESTIONS or not self._threads:
                 self._reactor.call_at(self._reactor.now, lambda: done(Resolution(failed=True)))
                 return
             self._questions.append(_Question(name, kind, done))
-            if self._idle < len(self._questions) and self._threads < THREADS:
-                self._threads += 1
-                threading.Thread(target=self._work, daemon=True).start()
             self._changed.notify()
+
+    def _start_thread(self) -> None:
+        """One more, if the limits of this user and of its control group let it (RLIMIT_NPROC, pids.max)."""
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=self._work, daemon=True).start()
+            self._threads += 1
 
     def _work(self) -> None:
         """One thread: ask what there is to ask, to the end."""

@@ -5,7 +5,8 @@
         └── refused, or the deadline ──────────────── lost, or abort() ─────────▲
 
 The epoll registration is edge-triggered, so `_readable` and `_writable` remember the edges; each is
-cleared only by the kernel's EAGAIN or by a transfer that was short, which epoll(7) says is as good.
+cleared only by the kernel's EAGAIN or by a transfer that was short, which epoll(7) says is as good (but for
+the end and for urgent data, which make a read short before all was read).
 While CONNECTING, edges go to `_advance`, which a scheme with a handshake overrides. While OPEN they
 mark the owner and nothing moves before `pump`, once a turn.
 
@@ -34,8 +35,10 @@ from torbox.netstack.flow import Refusal
 from torbox.netstack.ring import Ring
 from torbox.upstream.interface import Reactor, StreamOwner, Timer
 
-FAIR_SHARE = 1 << 18  # bytes each way a turn; 256 KiB is four super-packets, some 100 µs of work
-READ_SIZE = 1 << 16  # bytes of one read: a super-packet's worth, so that a ring grows only as it fills
+FAIR_SHARE = 1 << 19  # bytes each way a turn; eight super-packets, some 200 µs of work
+READ_SIZE = (
+    1 << 16
+)  # bytes of a first read; twice the last from there on, so that a ring grows only as it fills
 SHORT_READ = 1 << 14  # bytes; a read below it was a request or an answer rather than bulk
 FIN_WAIT_S = 60  # seconds, tcp(7) tcp_fin_timeout: how long a kernel keeps an end nobody holds any more
 UNIX_RETRY_S = 0.01  # connect(2) gives EAGAIN while a Unix listener's backlog is full, and no edge
@@ -43,8 +46,10 @@ STARVED_RETRY_S = 0.02
 _SCRATCH = memoryview(bytearray(READ_SIZE))  # holds nothing from one call to the next
 RESET = b"\x01\0\0\0\0\0\0\0"  # struct linger {on, 0 s}: close(2) sends a reset
 
-_READ_EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-_END_EVENTS = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_READ_EVENTS = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+# After these a short read does not say that there is no more: the end of file has no edge of its own, and
+# a read stops before urgent data (which is ordinary data here, RFC 6093).
+_SHORT_EVENTS = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
 _WRITE_EVENTS = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
 # What a failed connect(2) or socket(2) means to the guest. Anything else: the network is not there.
@@ -70,7 +75,6 @@ class SocketStream:
 
     __slots__ = (
         "_address",
-        "_bulk",
         "_far_confirmed",
         "_far_finished",
         "_finish_wanted",
@@ -80,6 +84,7 @@ class SocketStream:
         "_guest_finished",
         "_hung_up",
         "_is_tcp",
+        "_last_read",
         "_owner",
         "_phase",
         "_reactor",
@@ -114,7 +119,8 @@ class SocketStream:
         self._forget = forget
         self._phase = _Phase.CONNECTING
         self._first = b""  # came behind the handshake, and waits for room
-        self._readable = self._writable = self._bulk = False
+        self._readable = self._writable = False
+        self._last_read = 0  # bytes
         self._unacknowledged = False  # something was read, and nothing sent since that would say so
         self._finish_wanted = self._guest_finished = self._far_finished = self._send_failed = False
         self._gone = self._hung_up = self._starved = self._reset = self._far_confirmed = False
@@ -148,6 +154,7 @@ class SocketStream:
             self._reactor.register(sock.fileno(), self._ready)
             self._begin(sock)
         except OSError as error:
+            self._reactor.unregister(sock.fileno())  # it has said why, and now would only say that it is over
             self._refuse_later(error.errno)
 
     def _begin(self, sock: socket.socket) -> None:
@@ -171,10 +178,12 @@ class SocketStream:
             self._owner.refused(why)
 
     def _ready(self, events: int) -> None:
+        if events == select.EPOLLOUT and self._writable and self._phase is _Phase.OPEN:
+            return  # that of the registration: it was known before it came
         if events & _READ_EVENTS:
             self._readable = True
-            if events & _END_EVENTS:
-                self._hung_up = True  # the end of file has no further edge: read until it comes
+            if events & _SHORT_EVENTS:
+                self._hung_up = True  # read until there is nothing
                 if events & select.EPOLLHUP:  # both ways
                     self._gone = True
                     self._wait_for_guest()
@@ -184,9 +193,12 @@ class SocketStream:
             self._owner.moved()
             return
         sock = self._socket
-        if sock is None:
-            return
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & select.EPOLLERR else 0
+        if sock is not None:
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & select.EPOLLERR else 0
+            self._proceed(sock, number)
+
+    def _proceed(self, sock: socket.socket, number: int) -> None:
+        """Go on connecting; `number` is the errno that the socket told, if any."""
         try:
             if number:
                 raise OSError(number, os.strerror(number))
@@ -214,9 +226,13 @@ class SocketStream:
     # -- open ------------------------------------------------------------------------------------
 
     def pump(self) -> bool:
-        """See Stream. May call the owner's `eof` or `broken`."""
+        """See Stream. May call the owner's `eof` or `broken`, and what there is to hear of connecting."""
         sock = self._socket
-        if sock is None or self._phase is not _Phase.OPEN:
+        if sock is None:
+            return False
+        if self._phase is not _Phase.OPEN:
+            if self._phase is _Phase.CONNECTING and self._writable:
+                self._proceed(sock, 0)
             return False
         again = False
         try:
@@ -269,6 +285,7 @@ class SocketStream:
 
     def _receive(self, sock: socket.socket) -> bool:
         tx = self._tx
+        tx.more = False
         if self._first:  # all rings together had no room for it
             self._first = self._first[tx.write(self._first) :]
             if self._first:
@@ -276,7 +293,7 @@ class SocketStream:
                 return False
         budget = FAIR_SHARE
         while budget > 0:
-            room = min(tx.free, READ_SIZE, budget)
+            room = min(tx.free, max(2 * self._last_read, READ_SIZE), budget)
             if room <= 0:
                 if not len(tx):
                     self._wait_for_memory()
@@ -295,17 +312,19 @@ class SocketStream:
                 self._readable = False
                 return False
             budget -= got
+        tx.more = True
         return True
 
     def _read(self, sock: socket.socket, room: int) -> int:
         """Read up to `room` bytes into `tx`, which has as much; 0 at the end. BlockingIOError.
 
-        Bulk goes straight into the ring. What may be a short answer is read elsewhere first, so that the
-        ring takes no more storage than it needs while ten thousand of them wait to be acknowledged.
+        Bulk goes straight into the ring, and much of it at once: the kernel lets the far end go on once for
+        each read, which costs more than the call. What may be a short answer is read elsewhere first, so that
+        the ring takes no more storage than it needs while ten thousand of them wait to be acknowledged.
         """
         tx = self._tx
-        if not self._bulk:
-            got = sock.recv_into(_SCRATCH, room)
+        if self._last_read < SHORT_READ:
+            got = sock.recv_into(_SCRATCH, min(room, READ_SIZE))
             tx.write(_SCRATCH[:got])
         else:
             views = tx.writable(room)
@@ -315,7 +334,8 @@ class SocketStream:
             finally:
                 del views
                 tx.commit(got)  # also of nothing: the ring gives its storage back
-        self._bulk = got >= SHORT_READ
+        if got < room or got > self._last_read:  # a small one that was all there was room for says nothing
+            self._last_read = got
         return got
 
     def _wait_for_memory(self) -> None:
@@ -426,6 +446,7 @@ class SocketStream:
         if self._phase is _Phase.GONE:
             return
         self._phase = _Phase.GONE
+        self._tx.more = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -446,4 +467,5 @@ def open_socket(family: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     if family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     return sock

@@ -79,6 +79,10 @@ class Socks5Error(Exception):
     """The server does not speak as it must. The message is fixed text, without anything it sent."""
 
 
+class Socks5Denied(Socks5Error):
+    """The server does not take us as a client without a user name and password, or with this one."""
+
+
 class Reply(NamedTuple):
     """The server's answer: `code` 0 is success; then address or name, and port, are what it gave."""
 
@@ -175,11 +179,9 @@ class Socks5Client:
         if version != VERSION:
             raise Socks5Error("the server does not speak SOCKS 5")
         if method == NO_ACCEPTABLE_METHOD:
-            raise Socks5Error(
-                "the server wants a user name and password"
-                if self._credentials is None
-                else "the server does not take a user name and password"
-            )
+            if self._credentials is None:
+                raise Socks5Denied("the server wants a user name and password")
+            raise Socks5Error("the server does not take a user name and password")
         if method != (NO_AUTHENTICATION if self._credentials is None else USERNAME_PASSWORD):
             raise Socks5Error("the server chose a method that was not offered")
         if self._credentials is None:
@@ -195,7 +197,7 @@ class Socks5Client:
         if version != AUTH_VERSION:
             raise Socks5Error("the server's answer to the password is malformed")
         if status != SUCCEEDED:
-            raise Socks5Error("the server refuses the user name and password")
+            raise Socks5Denied("the server refuses the user name and password")
         self._phase = _Phase.REPLY
         return self._request
 

@@ -67,69 +67,17 @@ def test_small_writes_go_out_at_once() -> None:
     )
 
 
-def test_a_guest_that_ends_its_half_after_ours_is_not_waited_for_for_ever() -> None:
-    book = established().play(
-        """
-        !! let-go
-        << F. 1:1 ack 1
-        == FIN-WAIT-1
-        >> . 1:1 ack 2 win 64000
-        == FIN-WAIT-2
-        +59
-        == FIN-WAIT-2
-        +1.1
-        == CLOSED
-        """
-    )
+def test_a_scrap_waits_for_what_comes_in_the_next_turn_and_for_nothing_else() -> None:
+    book = established(gso=False)
     assert book.connection is not None
-    assert not book.connection.was_reset
-    assert not book.stack.connections
-
-
-def test_letting_go_in_fin_wait_2_starts_the_clock_then() -> None:
-    established().play(
-        """
-        !! close
-        << F. 1:1 ack 1
-        >> . 1:1 ack 2 win 64000
-        +1000
-        == FIN-WAIT-2
-        !! let-go
-        +59
-        == FIN-WAIT-2
-        +1.1
-        == CLOSED
-        """
-    )
-
-
-def test_a_fin_within_the_minute_ends_it_in_order() -> None:
-    established().play(
-        """
-        !! let-go
-        << F. 1:1 ack 1
-        >> . 1:1 ack 2 win 64000
-        +30
-        >> F. 1:1 ack 2 win 64000
-        << . 2:2 ack 2
-        == TIME-WAIT
-        +1.1
-        == CLOSED
-        """
-    )
-
-
-def test_text_that_nobody_will_read_is_answered_with_a_reset() -> None:
-    """RFC 1122 §4.2.2.13: so the guest learns that it was lost."""
-    established().play(
-        """
-        !! let-go
-        << F. 1:1 ack 1
-        >> P. 1:11 ack 2 win 64000
-        << R. 2:2 ack 1
-        == CLOSED
-        """
-    )
+    ring = book.connection.snd_buf
+    ring.more = True
+    book.play("!! write 2500\n<< . 1:1001 ack 1\n<< . 1001:2001 ack 1\n>> . 1:1 ack 2001 win 64000")
+    ring.more = False
+    book.stack.mark(book.connection)
+    book.play("<< P. 2001:2501 ack 1\n+0.19")
+    ring.more = True  # what is sent again never waits
+    book.play("+0.02\n<< P. 2001:2501 ack 1")
 
 
 def test_a_reader_that_is_only_half_gone_may_take_its_time() -> None:

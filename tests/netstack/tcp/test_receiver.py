@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from tests.netstack.playbook import GUEST_ISS, established
+from tests.netstack.playbook import GUEST_ISS, established, pattern
 from torbox.netstack.ring import RING_INITIAL, Ring, RingPool
+from torbox.netstack.tcp.options import MAX_SACK_BLOCKS
 from torbox.netstack.tcp.outoforder import MAX_PIECES, PIECE_COST
 from torbox.netstack.tcp.receiver import Receiver
 
@@ -178,6 +179,23 @@ def test_challenges_are_rationed() -> None:
     )
 
 
+def test_acknowledgements_from_outside_the_window_are_answered_by_ration_too() -> None:
+    """Else two ends that disagree about where they are would answer each other for ever."""
+    established().play(
+        """
+        >> . -500:-500 ack 1 win 64000
+        << . 1:1 ack 1
+        >> . -500:-500 ack 1 win 64000
+        >> . 3000000:3000000 ack 1 win 64000
+        +0.04
+        >> . -500:-500 ack 1 win 64000
+        +0.02
+        >> . -500:-500 ack 1 win 64000
+        << . 1:1 ack 1
+        """
+    )
+
+
 def test_an_acknowledgement_of_what_was_never_sent_is_challenged() -> None:
     established().play(
         """
@@ -223,3 +241,120 @@ def test_no_room_at_all_is_no_reason_to_speak() -> None:
     it.synchronise(0)
     assert it.window_field() == 0
     assert not it.wants_update()
+
+
+def test_a_scaled_window_ends_at_most_a_step_early_and_what_was_told_is_still_taken() -> None:
+    """RFC 7323 §2.4: the header counts in steps, and text rarely does."""
+    step = 1 << 5
+    receiver = Receiver(Ring(1 << 20, pool=RingPool()), 1460)
+    receiver.scale = 5
+    receiver.synchronise(0)
+    told = []
+    for size in (0, 1, 1, 50, 1000, 7, 3000, 1, 1):
+        receiver.take(receiver.nxt, memoryview(bytes(size)), False, 1.0)
+        told.append(receiver.nxt + receiver.window_field() * step)
+        assert max(told) - told[-1] < step
+    assert min(told) < max(told)
+    receiver.take(receiver.nxt, memoryview(bytes(max(told) - receiver.nxt)), False, 1.0)
+    assert receiver.nxt == max(told)
+
+
+# What is reported of text out of order
+
+
+def test_what_is_remembered_of_early_text_is_bounded() -> None:
+    book = established(offer="sackok")
+    book.play(
+        "".join(f">> . {at}:{at + 10} ack 1 win 64000\n" for at in range(11, 2011, 20)) + "<< . 1:1 ack 1"
+    )
+    assert book.connection is not None
+    assert len(book.connection.receiver.blocks) == MAX_SACK_BLOCKS
+
+
+def test_early_text_that_found_no_memory_in_the_end_is_reported_no_more() -> None:
+    pool = RingPool(limit=1 << 20)
+    it = Receiver(Ring(1 << 16, pool=pool), mss=1460)
+    it.synchronise(0)
+    it.take(1, memoryview(bytes(1000)), False, 0.0)
+    it.take(3001, memoryview(bytes(3000)), False, 0.0)
+    it.take(8001, memoryview(bytes(100)), False, 0.0)
+    assert it.sack(4) == [(8001, 8101), (3001, 6001)]
+    pool.charge(pool.limit)
+    it.take(1001, memoryview(bytes(2000)), False, 0.0)
+    assert 3001 < it.nxt < 6001
+    assert not it.sack(4)
+
+
+def test_what_came_early_is_reported_the_newest_first() -> None:
+    established(offer="sackok").play(
+        """
+        >> . 101:201 ack 1 win 64000
+        << . 1:1 ack 1 win 65535 <sack 101-201>
+        >> . 301:401 ack 1 win 64000
+        << . 1:1 ack 1 win 65535 <sack 301-401 101-201>
+        >> . 201:251 ack 1 win 64000
+        << . 1:1 ack 1 win 65535 <sack 101-251 301-401>
+        >> . 501:601 ack 1 win 64000
+        >> . 701:801 ack 1 win 64000
+        >> . 901:1001 ack 1 win 64000
+        << . 1:1 ack 1 win 65535 <sack 901-1001 701-801 501-601 101-251>
+        >> . 251:501 ack 1 win 64000    # touches both
+        << . 1:1 ack 1 win 65535 <sack 101-601 901-1001 701-801>
+        >> . 1:101 ack 1 win 64000
+        << . 1:1 ack 601 win 65535 <sack 901-1001 701-801>
+        >> . 601:901 ack 1 win 64000
+        << . 1:1 ack 1001 win 65535
+        !! read 1000
+        """
+    )
+
+
+def test_what_came_twice_is_reported_once() -> None:
+    """RFC 2883: so the guest knows that it need not have been sent again."""
+    established(offer="sackok").play(
+        """
+        >> . 1:101 ack 1 win 64000
+        +0.05
+        << . 1:1 ack 101
+        >> . 1:101 ack 1 win 64000
+        << . 1:1 ack 101 win 65535 <sack 1-101>
+        >> . 201:301 ack 1 win 64000
+        << . 1:1 ack 101 win 65535 <sack 201-301>
+        >> . 201:301 ack 1 win 64000
+        << . 1:1 ack 101 win 65535 <sack 201-301 201-301>
+        >> . 51:151 ack 1 win 64000
+        << . 1:1 ack 151 win 65535 <sack 51-101 201-301>
+        """
+    )
+
+
+def test_an_answer_with_text_does_not_swallow_the_report() -> None:
+    book = established(offer="sackok")
+    assert book.connection is not None
+    book.connection.snd_buf.write(pattern(0, 10))
+    book.play(
+        """
+        >> . 101:201 ack 1 win 64000
+        << . 1:1 ack 1 win 65535 <sack 101-201>
+        << P. 1:11 ack 1 win 65535
+        """
+    )
+
+
+def test_a_guest_that_cannot_hear_reports_is_told_three_times() -> None:
+    """A burst is answered once, but RFC 5681 §3.2 needs three answers for a fast retransmit."""
+    established().play(
+        """
+        >> . 101:201 ack 1 win 64000
+        >> . 201:301 ack 1 win 64000
+        << . 1:1 ack 1
+        << . 1:1 ack 1
+        >> . 301:401 ack 1 win 64000
+        >> . 401:501 ack 1 win 64000
+        >> . 501:601 ack 1 win 64000
+        >> . 601:701 ack 1 win 64000
+        << . 1:1 ack 1
+        << . 1:1 ack 1
+        << . 1:1 ack 1
+        """
+    )

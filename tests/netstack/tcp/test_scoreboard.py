@@ -6,11 +6,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.netstack.playbook import Playbook, established, pattern
+from tests.netstack.playbook import Playbook, established
 from torbox.netstack.ring import Ring, RingPool
-from torbox.netstack.tcp.options import MAX_SACK_BLOCKS
-from torbox.netstack.tcp.receiver import Receiver
 from torbox.netstack.tcp.scoreboard import MAX_BLOCKS, Scoreboard
+from torbox.netstack.tcp.sender import Sender
 from torbox.netstack.tcp.sequence import MASK
 from torbox.netstack.tcp.state import State
 
@@ -102,6 +101,58 @@ def test_numbers_may_go_round_while_the_board_is_never_empty() -> None:
 # In a connection
 
 
+def recovering(*blocks: tuple[int, int], unsent: int = 0) -> Sender:
+    """Ten segments of 1,000 bytes from 1 on are in flight, of which the guest has reported these."""
+    ring = Ring(1 << 20, pool=RingPool())
+    sender = Sender(ring, 1000, 0)
+    sender.sent(1, 0.0)
+    sender.acknowledge(1, 0.0)
+    ring.write(bytes(10_000 + unsent))
+    sender.set_window(0, 1, 1 << 20)
+    sender.sent(10_000, 0.0)
+    assert sender.reported(blocks)
+    assert sender.recovering
+    return sender
+
+
+def sent_again(sender: Sender) -> list[tuple[int, int]]:
+    """What `Endpoint._resend` makes of it: where each segment begins, and its size."""
+    found = []
+    while (lost := sender.lost())[1]:
+        found.append(lost)
+        sender.high_rxt = sum(lost)
+    return found
+
+
+HOLED = ((2001, 3001), (4001, 5001), (6001, 7001))
+
+
+def test_what_goes_again_goes_in_the_order_of_rfc_6675() -> None:
+    sender = recovering(*HOLED)
+    sender.cwnd = 1 << 20
+    assert sent_again(sender) == [
+        (1, 2000),  # rule 1: three blocks lie behind it
+        (3001, 1000),  # rule 3: two and one do
+        (5001, 1000),
+        (7001, 3000),  # rule 4: none does, and once
+    ]
+    assert sent_again(sender) == []
+
+
+def test_text_that_was_never_sent_goes_before_what_is_only_perhaps_lost() -> None:
+    sender = recovering(*HOLED, unsent=1)
+    sender.cwnd = 1 << 20
+    assert sent_again(sender) == [(1, 2000)]
+
+
+def test_only_as_much_goes_again_as_the_pipe_has_room_for_but_the_first_at_once() -> None:
+    sender = recovering(*HOLED)
+    assert sender.cwnd == 5000  # and 5,000 bytes are neither reported nor lost: the pipe is full
+    assert sent_again(sender) == [(1, 1000)]
+    sender.cwnd = 7000
+    assert sent_again(sender) == [(1001, 1000)]
+
+
 def test_the_option_is_answered_only_if_offered() -> None:
     Playbook().play(
         ">> S 0:0 win 64000 <mss 1000,sackok>\n!! accept\n<< S. 0:0 ack 1 win 65535 <mss 1460,sackok>"
@@ -162,7 +213,7 @@ def test_a_time_out_steps_over_what_was_reported() -> None:
         >> . 1:1 ack 1 win 64000 <sack 2001-3001>
         +0.21
         << . 1:1001 ack 1
-        >> . 1:1 ack 1001 win 64000 <sack 2001-3001>
+        >> . 1:1 ack 1001 win 64000             # it need not say so again
         << . 1001:2001 ack 1
         << P. 3001:4001 ack 1
         >> . 1:1 ack 4001 win 64000
@@ -253,6 +304,46 @@ def test_not_even_beside_an_acknowledgement_of_something_new() -> None:
     assert book.connection.sender.scoreboard is None
 
 
+def test_a_report_beside_an_acknowledgement_of_something_new_counts() -> None:
+    book = established(gso=False, offer="sackok").play(
+        """
+        !! write 2500
+        << . 1:1001 ack 1
+        << . 1001:2001 ack 1
+        << P. 2001:2501 ack 1
+        >> . 1:1 ack 1001 win 64000 <sack 2001-2501>
+        """
+    )
+    assert book.connection is not None
+    assert book.connection.sender.scoreboard is not None
+    assert book.connection.sender.scoreboard.total == 500
+    book.play(">> . 1:1 ack 2501 win 64000")
+    assert book.connection.sender.scoreboard.total == 0
+
+
+def test_what_was_reported_once_is_remembered_and_no_news_the_second_time() -> None:
+    book = established(gso=False, offer="sackok").play(
+        """
+        !! write 5000
+        << . 1:1001 ack 1
+        << . 1001:2001 ack 1
+        << . 2001:3001 ack 1
+        << . 3001:4001 ack 1
+        << P. 4001:5001 ack 1
+        >> . 1:1 ack 1 win 64000 <sack 1001-2001>
+        >> . 1:1 ack 1 win 64000 <sack 1001-2001>
+        >> . 1:1 ack 1 win 64000 <sack 1001-2001>
+        >> . 1:1 ack 1 win 64000 <sack 1001-2001>
+        >> . 1:1 ack 1 win 64000 <sack 3001-4001>
+        """
+    )
+    assert book.connection is not None
+    sender = book.connection.sender
+    assert sender.scoreboard is not None
+    assert sender.scoreboard.total == 2000
+    assert sender.duplicates == 2  # RFC 6675 §2: those that told something new
+
+
 def test_duplicates_of_what_went_out_before_a_time_out_begin_no_recovery() -> None:
     """RFC 6582 §3.2: it is all sent again anyway."""
     established(gso=False).play(
@@ -269,29 +360,6 @@ def test_duplicates_of_what_went_out_before_a_time_out_begin_no_recovery() -> No
         >> . 1:1 ack 1 win 64000
         """
     )
-
-
-def test_what_is_remembered_of_early_text_is_bounded() -> None:
-    book = established(offer="sackok")
-    book.play(
-        "".join(f">> . {at}:{at + 10} ack 1 win 64000\n" for at in range(11, 2011, 20)) + "<< . 1:1 ack 1"
-    )
-    assert book.connection is not None
-    assert len(book.connection.receiver.blocks) == MAX_SACK_BLOCKS
-
-
-def test_early_text_that_found_no_memory_in_the_end_is_reported_no_more() -> None:
-    pool = RingPool(limit=1 << 20)
-    it = Receiver(Ring(1 << 16, pool=pool), mss=1460)
-    it.synchronise(0)
-    it.take(1, memoryview(bytes(1000)), False, 0.0)
-    it.take(3001, memoryview(bytes(3000)), False, 0.0)
-    it.take(8001, memoryview(bytes(100)), False, 0.0)
-    assert it.sack(4) == [(8001, 8101), (3001, 6001)]
-    pool.charge(pool.limit)
-    it.take(1001, memoryview(bytes(2000)), False, 0.0)
-    assert 3001 < it.nxt < 6001
-    assert not it.sack(4)
 
 
 def test_a_lost_fin_behind_reported_text_is_sent_again_too() -> None:
@@ -316,81 +384,6 @@ def test_a_lost_fin_behind_reported_text_is_sent_again_too() -> None:
 
 
 # What we report
-
-
-def test_what_came_early_is_reported_the_newest_first() -> None:
-    established(offer="sackok").play(
-        """
-        >> . 101:201 ack 1 win 64000
-        << . 1:1 ack 1 win 65535 <sack 101-201>
-        >> . 301:401 ack 1 win 64000
-        << . 1:1 ack 1 win 65535 <sack 301-401 101-201>
-        >> . 201:251 ack 1 win 64000
-        << . 1:1 ack 1 win 65535 <sack 101-251 301-401>
-        >> . 501:601 ack 1 win 64000
-        >> . 701:801 ack 1 win 64000
-        >> . 901:1001 ack 1 win 64000
-        << . 1:1 ack 1 win 65535 <sack 901-1001 701-801 501-601 101-251>
-        >> . 251:501 ack 1 win 64000    # touches both
-        << . 1:1 ack 1 win 65535 <sack 101-601 901-1001 701-801>
-        >> . 1:101 ack 1 win 64000
-        << . 1:1 ack 601 win 65535 <sack 901-1001 701-801>
-        >> . 601:901 ack 1 win 64000
-        << . 1:1 ack 1001 win 65535
-        !! read 1000
-        """
-    )
-
-
-def test_what_came_twice_is_reported_once() -> None:
-    """RFC 2883: so the guest knows that it need not have been sent again."""
-    established(offer="sackok").play(
-        """
-        >> . 1:101 ack 1 win 64000
-        +0.05
-        << . 1:1 ack 101
-        >> . 1:101 ack 1 win 64000
-        << . 1:1 ack 101 win 65535 <sack 1-101>
-        >> . 201:301 ack 1 win 64000
-        << . 1:1 ack 101 win 65535 <sack 201-301>
-        >> . 201:301 ack 1 win 64000
-        << . 1:1 ack 101 win 65535 <sack 201-301 201-301>
-        >> . 51:151 ack 1 win 64000
-        << . 1:1 ack 151 win 65535 <sack 51-101 201-301>
-        """
-    )
-
-
-def test_an_answer_with_text_does_not_swallow_the_report() -> None:
-    book = established(offer="sackok")
-    assert book.connection is not None
-    book.connection.snd_buf.write(pattern(0, 10))
-    book.play(
-        """
-        >> . 101:201 ack 1 win 64000
-        << . 1:1 ack 1 win 65535 <sack 101-201>
-        << P. 1:11 ack 1 win 65535
-        """
-    )
-
-
-def test_a_guest_that_cannot_hear_reports_is_told_three_times() -> None:
-    """A burst is answered once, but RFC 5681 §3.2 needs three answers for a fast retransmit."""
-    established().play(
-        """
-        >> . 101:201 ack 1 win 64000
-        >> . 201:301 ack 1 win 64000
-        << . 1:1 ack 1
-        << . 1:1 ack 1
-        >> . 301:401 ack 1 win 64000
-        >> . 401:501 ack 1 win 64000
-        >> . 501:601 ack 1 win 64000
-        >> . 601:701 ack 1 win 64000
-        << . 1:1 ack 1
-        << . 1:1 ack 1
-        << . 1:1 ack 1
-        """
-    )
 
 
 def test_a_repair_is_not_measured_as_a_round_trip() -> None:

@@ -117,7 +117,7 @@ def test_in_syn_sent_a_reset_counts_only_with_our_number() -> None:
 
 
 def test_in_syn_sent_an_acknowledgement_of_something_else_is_reset() -> None:
-    """An old connection of the guest's: RFC 9293 §3.5.1, figure 11."""
+    """An old connection of the guest's: RFC 9293 §3.5.1, figure 9."""
     Playbook().play(
         """
         !! connect
@@ -134,6 +134,10 @@ def test_in_syn_sent_an_acknowledgement_of_something_else_is_reset() -> None:
     )
 
 
+def test_in_syn_sent_an_acknowledgement_alone_opens_nothing() -> None:
+    Playbook().play("!! connect\n<< S 0:0\n>> . 1:1 ack 1 win 64000\n== SYN-SENT")
+
+
 def test_a_connect_that_nobody_answers_is_given_up_without_a_word() -> None:
     book = Playbook().play("!! connect\n<< S 0:0")
     assert book.connection is not None
@@ -148,7 +152,7 @@ def test_a_connect_that_nobody_answers_is_given_up_without_a_word() -> None:
 
 
 def test_both_ends_open_at_once_and_both_answer() -> None:
-    """RFC 9293 §3.5, figure 8: the guest's SYN-ACK is the acknowledgement that ends the handshake."""
+    """RFC 9293 §3.5, figure 7: the guest's SYN-ACK is the acknowledgement that ends the handshake."""
     Playbook().play(
         """
         !! connect
@@ -158,6 +162,29 @@ def test_both_ends_open_at_once_and_both_answer() -> None:
         == SYN-RECEIVED
         >> S. 0:0 ack 1 win 64000 <mss 1012,sackok,ts 6 0>
         << . 1:1 ack 1
+        == ESTABLISHED
+        """
+    )
+
+
+def test_a_syn_ack_with_a_wrong_number_ends_no_handshake() -> None:
+    Playbook().play(
+        "!! connect\n<< S 0:0\n>> S 0:0 win 64000\n<< S. 0:0 ack 1\n"
+        ">> S. 0:0 ack 77 win 64000\n== SYN-RECEIVED"
+    )
+    Playbook().play(">> S 0:0 win 64000\n>> S. 0:0 ack 0 win 64000\n== SYN-RECEIVED")  # nothing was sent yet
+
+
+def test_an_open_from_both_sides_is_not_confused_by_another_syn() -> None:
+    Playbook().play(
+        """
+        !! connect
+        << S 0:0
+        >> S 0:0 win 64000
+        << S. 0:0 ack 1
+        >> S -50:-50 win 64000
+        == SYN-RECEIVED
+        >> . 1:1 ack 1 win 64000
         == ESTABLISHED
         """
     )
@@ -294,6 +321,13 @@ def test_our_fin_waits_behind_text_that_the_window_holds_back() -> None:
         == TIME-WAIT
         """
     )
+
+
+@pytest.mark.parametrize("state", ["CLOSE-WAIT", "CLOSING", "LAST-ACK"])
+def test_a_repeated_fin_is_acknowledged_again_and_changes_nothing(state: str) -> None:
+    """Our acknowledgement of it was lost."""
+    book, ours, theirs = reached(state)
+    book.play(f">> F. {theirs - 1}:{theirs - 1} ack 1 win 64000\n<< . {ours}:{ours} ack {theirs}\n== {state}")
 
 
 def test_a_repeated_fin_begins_time_wait_anew() -> None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from tests.netstack.playbook import REMOTES, Playbook, stamped
+from tests.netstack.addresses import REMOTES
+from tests.netstack.playbook import Playbook, stamped
 from torbox.netstack.tcp.rtt import RTO_MIN_S
+from torbox.netstack.tcp.sender import CWND_OPEN
 from torbox.netstack.tcp.timestamps import OUTDATED_S, Timestamps
 from torbox.netstack.wire import tcp
 
@@ -143,6 +145,20 @@ def test_a_reset_is_believed_whatever_its_timestamp() -> None:
     stamped().play(">> R 1:1\n== CLOSED")
 
 
+def test_a_reset_that_is_challenged_says_nothing_about_time() -> None:
+    """RFC 7323 §5.2. Its timestamp would make the guest's next segments old."""
+    stamped().play(
+        """
+        >> R. -9:11 ack 1 win 64000 <ts 4000000 0>
+        << . 1:1 ack 1 <ts 0 100>
+        >> P. 1:11 ack 1 win 64000 <ts 101 0>
+        !! read 10
+        +0.05
+        << . 1:1 ack 11 <ts 50 101>
+        """
+    )
+
+
 def test_after_24_days_of_silence_no_timestamp_is_old() -> None:
     book = stamped()
     book.now += OUTDATED_S
@@ -203,6 +219,17 @@ def test_a_time_out_that_was_too_early_is_taken_back() -> None:
     )
     assert book.connection is not None
     assert book.connection.sender.resent == 1
+
+
+def test_of_several_time_outs_that_were_too_early_the_first_is_taken_back() -> None:
+    book = stamped().play(
+        "!! write 500\n<< P. 1:501 ack 1\n+0.21\n<< P. 1:501 ack 1\n+0.41\n<< P. 1:501 ack 1"
+    )
+    assert book.connection is not None
+    sender = book.connection.sender
+    assert sender.cwnd == sender.mss
+    book.play(">> . 1:1 ack 501 win 64000 <ts 200 0>")
+    assert sender.cwnd == sender.ssthresh == CWND_OPEN  # as before the first
 
 
 def test_a_time_out_that_was_right_stays() -> None:

@@ -75,6 +75,14 @@ def test_other_counts_of_records_are_a_format_error(offset: int, count: int) -> 
     assert parse(bytes(message)).rcode == wire.FORMERR
 
 
+def test_additional_records_are_bounded() -> None:
+    signature = bytes((0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0))  # of the root, and without data
+    for count, rcode in ((wire.ADDITIONAL_MAX, wire.NOERROR), (wire.ADDITIONAL_MAX + 1, wire.FORMERR)):
+        message = bytearray(query() + signature * count)
+        message[10:12] = count.to_bytes(2, "big")
+        assert parse(bytes(message)).rcode == rcode
+
+
 def test_two_opt_records_and_an_opt_with_a_name_are_format_errors() -> None:
     plain = bytearray(query())
     opt = b"\0" + bytes((0, 41, 4, 208, 0, 0, 0, 0, 0, 0))

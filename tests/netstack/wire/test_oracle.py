@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from impacket import ICMP6, IP6, ImpactDecoder, ImpactPacket, IP6_Extension_Headers
 
-from tests.netstack.test_stack import GATEWAYS, GUESTS, REMOTES, VERSIONS, World
+from tests.netstack.addresses import GATEWAYS, GUESTS, REMOTES, VERSIONS
 from tests.netstack.wire.test_formats import A4, A6, B4, B6, parsed
+from tests.netstack.world import World
 from torbox.netstack.flow import FlowKey
 from torbox.netstack.wire import icmpv4, icmpv6, ip, ipv4, ipv6, quote, udp
 

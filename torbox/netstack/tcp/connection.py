@@ -41,7 +41,7 @@ from torbox.netstack.tcp.sequence import HALF, MASK, after, before, distance
 from torbox.netstack.tcp.state import State
 from torbox.netstack.wire.tcp import ACK, FIN, RST, SYN, Segment
 
-TIME_WAIT_S = 1.0  # seconds; §3.4.2 says 2 MSL, four minutes on the Internet of 1981
+TIME_WAIT_S = 1.0  # seconds; §3.6.1 says 2 MSL, four minutes on the Internet of 1981
 HELD_LIMIT_S = 180.0  # seconds a SYN may wait for its upstream; Linux gives up after 131
 SYN_AGAIN_S = 1.0  # seconds to the first repetition of a SYN, RFC 6298 §2.1
 SYN_GRACE_S = 1.0  # seconds it may come late: it waits in a queue while the worker is busy
@@ -160,16 +160,6 @@ class TcpConnection(Endpoint):
         self.keepalive = Keepalive(idle_s, interval_s, count)
         self._mark(self)
 
-    def let_go(self) -> None:
-        """Nobody will read `rcv_buf` any more, though the guest may have more to say. Implies `close`.
-
-        What comes from now on is answered with a reset, so that the guest knows (RFC 1122 §4.2.2.13); and if
-        nothing comes, not even its FIN, the connection is forgotten a minute after ours was acknowledged.
-        """
-        self._unread = True
-        self.close()
-        self._mark(self)
-
     def abort(self) -> None:
         """Reset the guest's end; what is in the rings is lost."""
         if self.state not in (State.CLOSED, State.TIME_WAIT, State.SYN_SENT):
@@ -250,8 +240,13 @@ class TcpConnection(Endpoint):
             if not flags & RST:
                 self._not_acceptable(segment, size, now)
             return
-        if timestamps is not None and value >= 0 and (receiver.acknowledged - seq) & MASK < HALF:
-            timestamps.recent = value  # §4.3: of the segment that the last acknowledgement waited for
+        if (
+            timestamps is not None
+            and value >= 0
+            and (receiver.acknowledged - seq) & MASK < HALF  # §4.3: the last acknowledgement waited for it
+            and not flags & RST  # §5.2: of a reset nothing is kept
+        ):
+            timestamps.recent = value
             timestamps.recent_at = now
 
         # Second, RST: RFC 5961 §3
@@ -309,9 +304,6 @@ class TcpConnection(Endpoint):
         # Sixth, URG: ignored. Seventh, the text; eighth, FIN
         if size:
             if state is ESTABLISHED or state in SYNCHRONISED_TEXT:
-                if self._unread and data:
-                    self.abort()
-                    return
                 receiver.take(seq, data, bool(flags & FIN), now)
                 if receiver.finished:
                     self._guest_finished(state, now)
@@ -325,8 +317,8 @@ class TcpConnection(Endpoint):
             if self.state is not State.SYN_RECEIVED or (segment.seq + 1) & MASK != receiver.nxt:
                 receiver.challenge(now)
                 return
-            if flags & ACK:  # both ends opened at once: §3.5, figure 8
-                if segment.ack == sender.max and self._accepted:
+            if flags & ACK:  # both ends opened at once: §3.5, figure 7
+                if self._accepted and segment.ack == sender.max != sender.una:  # our SYN is out
                     sender.acknowledge(segment.ack, now)
                     self.state = State.FIN_WAIT_1 if sender.closing else State.ESTABLISHED
                     receiver.ack_now = True
@@ -421,7 +413,7 @@ class TcpConnection(Endpoint):
         if self.state is State.CLOSED:
             return
         if now >= self._linger_at:
-            self._end(reset=self.state not in (State.TIME_WAIT, State.FIN_WAIT_2))
+            self._end(reset=self.state is not State.TIME_WAIT)
             return
         keepalive = self.keepalive
         if keepalive is not None and now >= keepalive.due_at and self.state not in HANDSHAKE:

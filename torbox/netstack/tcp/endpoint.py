@@ -29,8 +29,6 @@ from torbox.netstack.tcp.state import State
 from torbox.netstack.tcp.timestamps import Timestamps
 from torbox.netstack.wire.tcp import ACK, FIN, PSH, RST, SYN, HeaderTemplate
 
-FIN_WAIT_2_S = 60.0  # seconds the guest may take to end its half when nobody reads it; Linux, tcp_fin_timeout
-
 pack_ports = Struct("!HH").pack
 
 Emit = Callable[[bytes, Sequence[memoryview], int, int], None]
@@ -51,7 +49,6 @@ class Endpoint:
         "_accepted",
         "_linger_at",
         "_reset_seq",
-        "_unread",
         "deadline",
         "keepalive",
         "key",
@@ -102,7 +99,6 @@ class Endpoint:
         self.was_reset = False
         self.deadline = INFINITE
         self._accepted = False
-        self._unread = False  # nobody takes anything out of `rcv_buf` any more
         self._linger_at = INFINITE
         self._reset_seq = -1  # the sequence number of a reset that is due
 
@@ -139,8 +135,6 @@ class Endpoint:
                     self._resend(now, emit)
                 if sender.closing or sender.buffer:
                     self._send(now, emit)
-            elif self._unread and state is State.FIN_WAIT_2 and self._linger_at == INFINITE:
-                self._linger_at = now + FIN_WAIT_2_S
             if sender.probe_now:
                 sender.probe_now = False
                 self._say(now, emit, (sender.una - 1) & MASK, ACK)
@@ -200,7 +194,9 @@ class Endpoint:
 
     def _send_reset(self, now: float, emit: Emit) -> None:
         seq, self._reset_seq = self._reset_seq, -1
-        if self.state is State.SYN_SENT:  # nothing is agreed upon yet
+        if self.state is not CLOSED:
+            # To an acknowledgement of nothing, in SYN-SENT or SYN-RECEIVED: <SEQ=SEG.ACK><CTL=RST>,
+            # §3.10.7.3 and 4. With ACK it would end the very handshake that goes on.
             headers = self.path.headers(seq, 0, RST, 0, b"", 0)
         else:
             options = self.timestamps.option(now) if self.timestamps is not None else b""
@@ -241,6 +237,8 @@ class Endpoint:
                 offset = (sender.nxt - sender.una) & MASK
                 pending, usable = sender.pending(), sender.usable()
             if pending < size:
+                if buffer.more and sender.nxt == sender.max:
+                    break  # it goes with what comes in the next turn, as a whole packet
                 size = pending
             if usable < size:
                 size = usable

@@ -20,9 +20,8 @@ class Keepalive:
     def __init__(self, idle_s: float, interval_s: float, count: int) -> None:
         self.idle_s = idle_s
         self.interval_s = interval_s
-        self.count = max(
-            count, 1
-        )  # §3.8.4: no single lost answer may end a connection; one must be asked for
+        # §3.8.4: no single lost answer may end a connection; one must be asked for.
+        self.count = max(count, 1)
         self.asked = 0  # questions without an answer
         self.heard_at = -1.0  # seconds; not known before `begin`
         self.due_at = INFINITE  # likewise, and only then

@@ -30,6 +30,9 @@ class OutOfOrder:
         self._pieces: list[bytes] = []
         self.size = 0  # bytes held
 
+    def __bool__(self) -> bool:  # compiled, an object has no truth but this
+        return bool(self._pieces)
+
     def __len__(self) -> int:
         return len(self._pieces)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Header prediction: the next segment of an open connection is nearly always the one that was expected.
 
-Van Jacobson's observation (1988; RFC 7323 appendix B tells of it with timestamps): where nothing was lost,
+Van Jacobson's observation (1988; RFC 7323 §5.6 tells of it with timestamps): where nothing was lost,
 each segment is the next text, an acknowledgement of what was sent, or both. For such a segment most of
 §3.10.7 has nothing to decide. So it is told by a few comparisons, and what is left of it done at once.
 

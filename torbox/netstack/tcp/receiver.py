@@ -2,7 +2,9 @@
 """The receive half of a connection: what is acceptable, in which order, and when to say so.
 
     RCV.NXT             the next byte expected
-    RCV.NXT + RCV.WND   `advertised`, the right edge that the guest has been told; it never moves back
+    RCV.NXT + RCV.WND   `advertised`, the right edge that the guest has been told; it never moves back,
+                        though the header, which counts in steps of 2^scale, may say up to a step less for
+                        a while (RFC 7323 §2.4): what was told once is still accepted
 
 The window is the room in the ring. It is announced in steps worth sending for (RFC 9293 §3.8.6.2.2), so
 that a slow reader does not make the guest send silly little segments.
@@ -91,10 +93,7 @@ class Receiver:
             self.ack_now = True
 
     def take(self, seq: int, data: memoryview, fin: bool, now: float) -> None:
-        """The text and the FIN of an acceptable segment."""
-        if self.finished:
-            self.ack_now = True
-            return
+        """The text and the FIN of an acceptable segment, in a state in which the guest's FIN has not come."""
         start = distance(self.nxt, seq) if seq != self.nxt else 0
         size = len(data)
         if fin and self.fin_seq < 0 and start + size <= self.buffer.free:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 RTO_INITIAL_S = 1.0  # RFC 6298 §2.1
-RTO_MIN_S = (
-    0.2  # RFC 6298 §2.4 says 1; Linux 0.2, its longest delayed ACK, which is what must be outwaited here
-)
+RTO_AFTER_SYN_S = 3.0  # RFC 6298 §5.7
+# RFC 6298 §2.4 says 1; Linux 0.2, its longest delayed ACK, which is what must be outwaited here
+RTO_MIN_S = 0.2
 RTO_MAX_S = 60.0  # RFC 6298 §2.5: at least 60
 
 
@@ -38,6 +38,10 @@ class RttEstimator:
         self.base_s = self.rto_s = base_s
         if self.backoff:
             self._double()
+
+    def begin_anew(self) -> None:
+        """The SYN had to be sent again: what the way is like is unknown, but not fast, RFC 6298 §5.7."""
+        self.base_s = self.rto_s = RTO_AFTER_SYN_S
 
     def back_off(self) -> None:
         self.backoff = min(self.backoff + 1, 12)

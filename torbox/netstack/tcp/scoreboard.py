@@ -34,6 +34,9 @@ class Scoreboard:
         self._ends: list[int] = []
         self.refused = 0
 
+    def __bool__(self) -> bool:  # compiled, an object has no truth but this
+        return bool(self._starts)
+
     def __len__(self) -> int:
         return len(self._starts)
 

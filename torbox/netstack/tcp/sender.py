@@ -11,8 +11,9 @@ every byte from SND.UNA on; the FIN lies right behind its last byte once `closin
 
 Between this stack and the guest's kernel there is one queue in memory and no network. The congestion
 window therefore starts wide open and closes only when something was lost in fact; from then on it
-follows RFC 5681. What is lost on a tun is lost as a whole super-packet, so a super-packet is what is
-sent again.
+follows RFC 5681, but that in slow start it grows by all that is acknowledged, as in Linux, and not by one
+segment at most (§3.1): here one acknowledgement is of a whole super-packet. What is lost on a tun is
+lost as a super-packet too, and so sent again.
 
 Recovery begins when three acknowledgements say nothing new, or when what they report of later text amounts
 to that (RFC 6675).
@@ -121,6 +122,8 @@ class Sender:
         if not self.syn_acknowledged:
             self.syn_acknowledged = True
             size -= 1
+            if self.retries:
+                self.rtt.begin_anew()
         buffered = len(self.buffer)
         if size > buffered:
             size = buffered
@@ -254,10 +257,9 @@ class Sender:
         return len(self.buffer) - distance(self.una, self.nxt)
 
     def usable(self) -> int:
-        """Bytes that the windows allow after SND.NXT."""
+        """Bytes that the windows allow after SND.NXT, with a scoreboard; `Endpoint._send` knows without."""
+        assert self.scoreboard is not None
         in_flight = distance(self.una, self.nxt)
-        if not self.scoreboard:
-            return min(self.wnd, self.cwnd) - in_flight
         return min(self.wnd - in_flight, self.cwnd - self._pipe(self.scoreboard))
 
     def _pipe(self, board: Scoreboard) -> int:
@@ -276,8 +278,7 @@ class Sender:
         NextSeg() of RFC 6675 §4, rules 1, 3 and 4, and the first retransmission, which no pipe holds back.
         """
         board = self.scoreboard
-        if not board:
-            return self.una, 0
+        assert board is not None
         room = self.cwnd - self._pipe(board)
         first = not after(self.una, self.high_rxt) and self.high_rxt == self.una and not board.holds(self.una)
         if room < self.mss and not first:
@@ -327,6 +328,7 @@ class Sender:
             self.max = end
         else:
             self.resent += 1
+            self.timed_seq = -1  # Karn's algorithm: which of the two is answered cannot be told
             if after(end, self.max):
                 self.max = end
         if self.rto_at == INFINITE:

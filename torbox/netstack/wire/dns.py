@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import dns.wire
 
-QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010  # RFC 1035 §4.1.1, RFC 4035
+QR, TC, RD, RA, CD = 0x8000, 0x0200, 0x0100, 0x0080, 0x0010  # RFC 1035 §4.1.1, RFC 4035
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16  # RFC 1035, 6891
-A, PTR, SOA, AAAA, OPT, ANY = 1, 12, 6, 28, 41, 255
+A, PTR, SOA, AAAA, OPT = 1, 12, 6, 28, 41
 IN = 1
 
 HEADER_SIZE = 12  # bytes
-OPT_SIZE = 11  # bytes: root name, type, class, ttl, no options
 UDP_SIZE = 512  # bytes, RFC 1035 §4.2.1: without EDNS
 UDP_SIZE_EDNS = 1232  # bytes: what we offer and at most send, the DNS flag day's value of 2020
 TCP_SIZE = 65535  # bytes, RFC 1035 §4.2.2

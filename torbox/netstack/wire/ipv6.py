@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from torbox.netstack.wire import WireError
+from torbox.netstack.wire import WireError, ip
 from torbox.netstack.wire.ip import HOP_LIMIT, Fragment, Packet
 
 HEADER = Struct("!IHBB32s")
@@ -19,7 +19,7 @@ HOP_BY_HOP = 0
 ROUTING = 43
 FRAGMENT_HEADER = 44
 DESTINATION_OPTIONS = 60
-MAX_EXTENSIONS = 8  # RFC 8200 §4.1 foresees six at most; a longer chain only costs time
+MAX_EXTENSIONS = 8  # RFC 8200 §4.1 foresees seven at most; a longer chain only costs time
 
 PAD1 = 0  # options, RFC 8200 §4.2
 PADN = 1
@@ -30,6 +30,9 @@ MAX_PADDING = 7  # bytes in a row: what alignment to eight needs; Linux drops mo
 ERRONEOUS_FIELD = 0  # codes of ICMPv6's parameter problem, RFC 4443 §3.4
 UNKNOWN_NEXT_HEADER = 1
 UNKNOWN_OPTION = 2
+INCOMPLETE_CHAIN = 3  # RFC 7112 §5
+
+LEAST_HEADER = {ip.TCP: 20, ip.UDP: 8, ip.ICMPV6: 8}  # bytes of an upper-layer header; of others, one
 
 
 class ParameterProblem(WireError):
@@ -82,7 +85,9 @@ def _walk_extensions(packet: Packet) -> None:
                 payload = end - start
                 if not payload:
                     raise WireError("ipv6: impossible fragment")
-                if more and payload % 8:
+                if not offset and _is_cut(buffer, start, end, packet.protocol):
+                    problem = problem or ("ipv6: first fragment without its headers", INCOMPLETE_CHAIN, 0)
+                elif more and payload % 8:
                     problem = problem or ("ipv6: impossible fragment", ERRONEOUS_FIELD, 4)
                 elif offset + payload > MAX_PAYLOAD:
                     at = start - FRAGMENT_SIZE + 2 - packet.header
@@ -112,6 +117,18 @@ def _walk_extensions(packet: Packet) -> None:
     packet.start = start
     if problem is not None:
         raise ParameterProblem(packet, *problem)
+
+
+def _is_cut(buffer: memoryview, start: int, end: int, protocol: int) -> bool:
+    """Whether a first fragment ends before its upper-layer header does, RFC 8200 §4.5 and RFC 7112 §5.
+
+    What judges a flow by its first fragment would have nothing to judge.
+    """
+    while protocol in (DESTINATION_OPTIONS, ROUTING, HOP_BY_HOP):
+        if end - start < 8:
+            return True
+        protocol, start = buffer[start], start + 8 + buffer[start + 1] * 8
+    return end - start < LEAST_HEADER.get(protocol, 1)
 
 
 def _unknown_option(packet: Packet, start: int, end: int) -> tuple[str, int, int] | None:

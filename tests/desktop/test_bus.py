@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The session bus by way of a real xdg-dbus-proxy, and the number by which a client says who it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from torbox.desktop import bus
+from torbox.desktop.bus import Introduction
+from torbox.errors import SetupError
+
+REAL = pytest.mark.skipif(
+    not all(map(shutil.which, (bus.PROXY, "dbus-daemon", "dbus-send"))),
+    reason="needs xdg-dbus-proxy and dbus",
+)
+
+
+@pytest.fixture
+def session_bus(tmp_path: Path) -> Iterator[str]:
+    address = f"unix:path={tmp_path}/session-bus"
+    command = [
+        "dbus-daemon",
+        "--session",
+        "--nofork",
+        "--nopidfile",
+        f"--address={address}",
+        "--print-address=1",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        daemon.stdout.readline()
+        yield address
+        daemon.terminate()
+
+
+def asked(address: str, method: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["dbus-send", f"--bus={address}", "--print-reply", "--dest=org.freedesktop.DBus", "/", method]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=20)
+
+
+def message(order: str, member: str, body: bytes = b"") -> bytes:
+    """A call as it is on the wire."""
+    fields = b""
+    for code, kind, value in ((1, "o", "/an/object"), (3, "s", member), (6, "s", "org.example.Name")):
+        fields += bytes(-len(fields) % 8) + struct.pack("BB2s", code, 1, kind.encode() + b"\0")
+        fields += struct.pack(f"{order}I", len(value)) + value.encode() + b"\0"
+    first = struct.pack(f"{order}cBBBIII", b"l" if order == "<" else b"B", 1, 0, 1, len(body), 7, len(fields))
+    return first + fields + bytes(-len(fields) % 8) + body
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("/run/user/1/bus", "unix:path=/run/user/1/bus"),
+        ("@/tmp/x", "unix:abstract=/tmp/x"),
+        ("/a,b;", "unix:path=/a%2cb%3b"),
+    ],
+)
+def test_an_address_is_written_so_that_it_is_read_as_meant(path: str, address: str) -> None:
+    assert bus.address(path) == address
+
+
+@REAL
+def test_the_proxy_hides_every_name_but_those_it_was_told(session_bus: str, tmp_path: Path) -> None:
+    proxy = bus.Proxy(session_bus, str(tmp_path / "inside"), ("--own=org.example.Mine",))
+    try:
+        inside = f"unix:path={tmp_path}/inside"
+        assert "org.freedesktop.DBus" in asked(inside, "org.freedesktop.DBus.ListNames").stdout
+        name = "org.freedesktop.DBus.RequestName"
+        mine = asked(inside, name, "string:org.example.Mine", "uint32:0")
+        assert "uint32 1" in mine.stdout, mine.stderr
+        other = asked(inside, name, "string:org.example.Other", "uint32:0")
+        assert "ServiceUnknown" in other.stderr
+        assert "uint32 1" in asked(session_bus, name, "string:org.example.Other", "uint32:0").stdout
+    finally:
+        proxy.end()
+    assert not asked(inside, "org.freedesktop.DBus.ListNames").stdout
+
+
+@REAL
+def test_a_proxy_that_cannot_listen_is_an_error(session_bus: str, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="xdg-dbus-proxy did not start"):
+        bus.Proxy(session_bus, str(tmp_path / "no" / "where"), ())
+
+
+def test_without_a_proxy_nothing_is_shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match="xdg-dbus-proxy: No such file") as caught:
+        bus.Proxy("unix:path=/x", str(tmp_path / "inside"), ())
+    assert "Install xdg-dbus-proxy" in caught.value.advice
+
+
+def test_the_number_that_a_client_says_becomes_the_users_and_all_else_stays() -> None:
+    said = b"\0AUTH EXTERNAL 31303030\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n" + message(
+        "<", "AUTH EXTERNAL 31303030\r\n"
+    )
+    wanted = said.replace(b"31303030", b"34323432", 1)
+    for step in (1, 3, len(said)):
+        introduction, on = Introduction(4242), b""
+        for at in range(0, len(said), step):
+            on += introduction.feed(said[at : at + step])[0]
+        assert on == wanted
+    assert Introduction(7).feed(b"\0AUTH EXTERNAL\r\nDATA\r\n")[0] == b"\0AUTH EXTERNAL\r\nDATA\r\n"
+
+
+def test_a_line_without_an_end_is_not_waited_for() -> None:
+    with pytest.raises(ValueError, match="without an end"):
+        Introduction(os.getuid()).feed(b"x" * 20000)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_no_message_asks_for_the_machines_id_or_by_which_process_a_name_is_owned(order: str) -> None:
+    said = b"".join(
+        (
+            message(order, "GetMachineId", b"GetMachineId"),
+            message(order, "GetMachineIdentity"),
+            message(order, "Ping", message(order, "GetMachineId")),
+            message(order, "GetConnectionUnixProcessID"),
+        )
+    )
+    wanted = b"".join(
+        (
+            message(order, "NotMachineId", b"GetMachineId"),
+            message(order, "GetMachineIdentity"),
+            message(order, "Ping", message(order, "GetMachineId")),
+            message(order, "NotConnectionUnixProcessID"),
+        )
+    )
+    for step in (1, 5, len(said)):
+        introduction = Introduction(1000)
+        assert introduction.feed(b"\0AUTH ANONYMOUS\r\nBEGIN\r\n")[0]
+        on = b"".join(introduction.feed(said[at : at + step])[0] for at in range(0, len(said), step))
+        assert on == wanted
+
+
+@pytest.mark.parametrize("said", [b"x" * 16, b"l\1\0\1\0\0\0\0\1\0\0\0\xff\xff\xff\xff"])
+def test_what_is_no_message_ends_the_connection(said: bytes) -> None:
+    introduction = Introduction(1000)
+    introduction.feed(b"BEGIN\r\n")
+    with pytest.raises(ValueError, match="message"):
+        introduction.feed(said)

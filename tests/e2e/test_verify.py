@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""torbox verify: clean where the sandbox holds, and not where something was shared or taken out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support.directories import profile
+from tests.support.people import Person
+from torbox.verify import bait, probes, report
+from torbox.verify.probes import files, frame, identity, neighbours, network, privileges
+
+MADE = (files, identity, neighbours, network, privileges)  # whose import registers their probes
+
+BLOCK = ("--upstream", "block")
+AS_NOBODY = (
+    ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--")
+    if os.geteuid() == 0
+    else ()
+)
+
+
+def test_a_sandbox_as_it_is_holds(person: Person) -> None:
+    done = person.run("verify", *BLOCK, "--json", timeout_s=120)
+    said = json.loads(done.stdout)
+    assert [row for row in said["probes"] if not row["held"]] == []
+    assert said["ok"]
+    assert done.returncode == 0
+    assert len(said["probes"]) == len(frame.PROBES)
+
+
+def test_the_table_says_the_same(person: Person) -> None:
+    done = person.run("verify", *BLOCK, timeout_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("held") == len(frame.PROBES)
+    assert "LEAK" not in done.stdout
+
+
+def test_outside_of_a_sandbox_nearly_every_probe_leaks() -> None:
+    """So that none of them holds because it does nothing. Never as root, who would be let do too much."""
+    with bait.laid_out(os.environ) as laid:
+        facts = {
+            **laid.facts,
+            "areas": (),
+            "host": {name: identity.said_by(path) for name, path in {
+                "machine-id": "/etc/machine-id", "boot id": "/proc/sys/kernel/random/boot_id"}.items()},
+            "secrets": {"a line of passwd": "root:x:0:0"},
+            "utc": [],
+            "uptime_at_most": 0.0,
+            "processes_at_most": 1,
+            "ids": [1000, 1000],
+            "umask": 0o022,
+            "streams_are_files": False,
+            "variables": [],
+            "shared_paths": [],
+            "shared_sockets": [],
+            "devices": [],
+        }  # fmt: skip
+        done = subprocess.run(
+            [*AS_NOBODY, "/usr/bin/python3", "-I", "-S", "-c", probes.program()],
+            input=json.dumps(facts).encode(),
+            stdout=subprocess.PIPE,
+            pass_fds=laid.descriptors,
+            env={**os.environ, **laid.environment},
+            timeout=60,
+        )
+        laid.listen()
+    rows = {row.what: row for row in report.of_json(done.stdout)}
+    leaking = {what for what, row in rows.items() if row.leaks}
+    as_harmless_outside = {
+        "nothing can be typed for other programs",  # newer kernels forbid it to everybody
+        "UDP to this machine",  # is heard by the bait
+        "no key of the session's keyring",  # not in every container
+        "System V and POSIX shared memory of this machine",  # another user's, where root runs the tests
+        "the system is read-only",  # to nobody it is
+        "Unix sockets of this machine: abstract and by path",
+    }
+    assert set(rows) - leaking <= as_harmless_outside
+    assert laid.heard
+
+
+def test_what_a_profile_shares_is_no_leak_and_what_it_does_not_is_one(person: Person) -> None:
+    with profile('extends = "default"\n[env]\nset = { MINE = "1" }\n') as path:
+        done = person.run("verify", "--profile", path, *BLOCK, timeout_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_where_a_share_is_from_is_no_leak_though_it_names_the_user(person: Person) -> None:
+    share = person.home / "a share"
+    share.mkdir()
+    try:
+        shutil.chown(share, person.uid)
+        done = person.run("verify", "--share", str(share), *BLOCK, timeout_s=120)
+    finally:
+        share.rmdir()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_program_is_not_started_before_the_quick_probes_hold(person: Person) -> None:
+    done = person.run("run", "--verify", *BLOCK, "--", "echo", "it ran", timeout_s=120)
+    assert (done.returncode, done.stdout) == (0, "it ran\n"), done.stderr
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b"Traceback", b'[{"area": 1}]'])
+def test_probes_that_did_not_end_in_good_order_have_not_held(text: bytes) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        report.of_json(text)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Code that runs in the place of a stack that has been taken over: in a process that is confined as its."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+
+from torbox.allowance import NOTHING
+from torbox.confinement import Confinement
+from torbox.errors import SetupError
+from torbox.stack_filter import Reach
+
+NOBODY = 65534
+
+
+def confined(reach: Reach, job: Callable[[], object], groups: tuple[int, ...] = ()) -> str:
+    """What `job` returns as text; the name of its errno; or the name of the signal that ended it.
+
+    Root becomes nobody first, in these groups besides nobody's own.
+    """
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(readable)
+        said = "bug"
+        try:
+            if os.geteuid() == 0:
+                os.setgroups(groups)
+                os.setresgid(NOBODY, NOBODY, NOBODY)
+                os.setresuid(NOBODY, NOBODY, NOBODY)
+                import prctl
+
+                prctl.set_dumpable(True)
+            confinement = Confinement(reach, NOTHING)
+            confinement.prepare()
+            confinement.seal()
+            said = str(job())
+        except SetupError as error:
+            said = f"not confined: {error}"
+        except OSError as error:
+            said = errno.errorcode.get(error.errno or 0, "?")
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writable, said.encode())
+        os._exit(0)
+    os.close(writable)
+    with os.fdopen(readable) as file:
+        said = file.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return signal.Signals(-status).name if status < 0 else said
+
+
+def world_readable_file() -> str:
+    """A file outside of the confined root that everybody may read and write; the caller unlinks it."""
+    descriptor, path = tempfile.mkstemp(prefix="torbox-test-", dir="/var/tmp")
+    os.fchmod(descriptor, 0o666)
+    os.write(descriptor, b"secret")
+    os.close(descriptor)
+    return path

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stack's own process, which reads what an attacker sends, and what it could do if he took it over.
+
+    prepare   before it says that it is ready: no_new_privs; user and mount namespaces of its own, of the
+              network too where its upstream needs none; whatever this kernel lacks is found here
+    seal      before it reads the first packet: an empty root, no capabilities, Landlock, the filter
+
+What is between the two is Python's: modules are read that nobody is to wait for (netstack/wire/dns.py). So
+the program may run already when `seal` fails; then the process ends, and the supervisor ends the program.
+
+After it, for an upstream that is a proxy by TCP, the process can open no file, start nothing, signal and
+trace nobody, and the only sockets it can make are of TCP, in the proxy's family, to the proxy's port (the
+port by Landlock, Linux 6.7). If the proxy is a Unix socket it is in an empty network, with that one socket
+in its root; a Tor that is started anew makes another one, which this sandbox will not see. `direct` goes
+everywhere by nature: what it loses is all but sockets, threads, and reading /etc and /usr.
+
+It stays the user's process and in the user's groups, since those let it connect to Tor's Unix socket.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+
+import prctl
+
+from torbox import bpf, landlock, privileges, stack_filter, syscalls
+from torbox.allowance import Allowance
+from torbox.errors import SetupError
+from torbox.stack_filter import Reach
+
+_STEP = "confine the network stack"
+# The tmpfs of the new root is laid over this until it becomes /; in a mount namespace of its own.
+_STAGING = "/tmp"
+SOCKET_INSIDE = "/upstream"  # where the proxy's Unix socket is in the new root
+_RESOLV_CONF = "/etc/resolv.conf"
+# What libc's resolver reads: configuration, and its modules.
+_RESOLVER = ("/etc", "/usr", "/lib", "/lib64")
+
+
+class Confinement:
+    """One process's; `prepare` and `seal` are called once each, in that process, while it has one thread."""
+
+    def __init__(self, reach: Reach, allowance: Allowance) -> None:
+        self._reach = reach
+        self._allowance = allowance
+        self._has_root = self._has_filter = False
+        self._landlock = 0
+        self._trees: dict[str, int] = {}  # detached mounts, by where they are to be
+
+    def prepare(self) -> None:
+        """SetupError unless all that `seal` needs is there. /proc/self must be this process's own."""
+        try:
+            prctl.set_no_new_privs(1)
+            privileges.no_core_dumps()
+        except OSError as error:
+            raise SetupError(_STEP, error.errno or 0, "no_new_privs") from error
+        with self._allowance.of("stack-namespaces"):
+            self._enter_namespaces()
+            self._has_root = True
+        if self._has_root:
+            self._open_trees()
+        with self._allowance.of("landlock"):
+            self._landlock = self._see_to_landlock()
+        with self._allowance.of("seccomp"):
+            bpf.machine_named(os.uname().machine, stack_filter.STEP)
+            bpf.see_whether_there(stack_filter.STEP)
+            self._has_filter = True
+
+    def path_of(self, path: str) -> str:
+        """Where this process will find the upstream's Unix socket, which is at `path` outside."""
+        return SOCKET_INSIDE if path and self._has_root else path
+
+    def seal(self) -> None:
+        """Let go of everything. SetupError: the process must end."""
+        try:
+            if self._has_root:
+                self._enter_root()
+            privileges.drop_capabilities()
+            if self._landlock:
+                self._restrict()
+        except OSError as error:
+            raise SetupError(_STEP, error.errno or 0, error.filename or "") from error
+        if self._has_filter:
+            stack_filter.install(self._reach)
+
+    # -- namespaces and root -----------------------------------------------------------------------
+
+    def _enter_namespaces(self) -> None:
+        uid, gid = os.getuid(), os.getgid()
+        flags = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC
+        if not {socket.AF_INET, socket.AF_INET6} & set(self._reach.families):
+            flags |= syscalls.CLONE_NEWNET  # 0.1 ms; abstract Unix sockets are out of reach with it as well
+        try:
+            syscalls.unshare(flags)
+            # Without a map nothing could be made in the new root. Groups are kept, but never changed.
+            for name, text in (
+                ("setgroups", "deny"),
+                ("uid_map", f"{uid} {uid} 1"),
+                ("gid_map", f"{gid} {gid} 1"),
+            ):
+                with open(f"/proc/self/{name}", "w") as file:
+                    file.write(text)
+            syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+        except OSError as error:
+            raise SetupError(_STEP, error.errno or 0, "namespaces of its own") from error
+
+    def _open_trees(self) -> None:
+        try:
+            if self._reach.path:
+                self._trees[SOCKET_INSIDE] = _tree(self._reach.path)
+            if self._reach.resolves:
+                for path in (*_RESOLVER, *_beside(_RESOLV_CONF)):
+                    if os.path.isdir(path) and not os.path.islink(path):
+                        self._trees[path] = _tree(path)
+        except OSError as error:
+            raise SetupError(_STEP, error.errno or 0, error.filename or self._reach.path) from error
+
+    def _enter_root(self) -> None:
+        """A root that holds the trees and nothing else, read-only; the old one is gone."""
+        os.umask(0o022)
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+        syscalls.mount("none", _STAGING, "tmpfs", flags, "mode=755,size=64k,nr_inodes=64")
+        os.chdir(_STAGING)
+        for path, tree in self._trees.items():
+            below = path.lstrip("/")
+            if stat.S_ISDIR(os.fstat(tree).st_mode):
+                os.makedirs(below, exist_ok=True)
+            else:
+                os.close(os.open(below, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            place = os.open(below, os.O_PATH | os.O_CLOEXEC)
+            syscalls.move_mount(tree, place)
+            os.close(place)
+            os.close(tree)
+        if self._reach.resolves:
+            for name in ("lib", "lib64"):
+                if os.path.islink(f"/{name}"):
+                    os.symlink(os.readlink(f"/{name}"), name)
+        syscalls.pivot_root(".", ".")
+        syscalls.umount(".", syscalls.MNT_DETACH)
+        os.chdir("/")
+        flags |= syscalls.MS_REMOUNT | syscalls.MS_RDONLY
+        syscalls.mount("none", "/", None, flags)
+
+    # -- Landlock ----------------------------------------------------------------------------------
+
+    def _see_to_landlock(self) -> int:
+        """The ABI to use, 0 where the kernel has none."""
+        try:
+            return landlock.abi()
+        except OSError as error:
+            raise SetupError(_STEP, error.errno or 0, "Landlock") from error
+
+    def _restrict(self) -> None:
+        reach = self._reach
+        landlock.restrict(
+            self._landlock,
+            readable="/" if reach.resolves else "",
+            port=None if reach.resolves else reach.port,
+        )
+
+
+def _tree(path: str) -> int:
+    """A detached copy of what is mounted at a path, which cannot be written to. OSError."""
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        tree = syscalls.open_tree(place)
+    finally:
+        os.close(place)
+    attributes = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+    syscalls.mount_setattr(tree, attributes)
+    return tree
+
+
+def _beside(link: str) -> tuple[str, ...]:
+    """The directory of the file that `link` leads to, if that is not its own."""
+    directory = os.path.dirname(os.path.realpath(link))
+    return () if directory in ("/", os.path.dirname(link)) else (directory,)

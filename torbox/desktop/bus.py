@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The session bus, as xdg-dbus-proxy(1) lets a program see it.
+
+The proxy is a process of the user's that listens in the sandbox's own directory, hides every name of the bus
+but those of the profile, and passes nothing to others. It tells by a pipe when it is ready, and ends when
+torbox's end of that pipe is closed, however that came about.
+
+Between proxy and bus stands `Introduction`, for what the proxy does not do. A program says to the bus by
+number which user it is (D-Bus Specification, EXTERNAL), and that inside is everybody's, not this user's:
+the bus would not believe it, so the right number is put in. And whoever is on the bus answers, by the library
+that he uses, what this machine's id is (org.freedesktop.DBus.Peer), as the bus tells by which process a name
+is owned: such a question goes on as one for a method that nobody has, of the same length, and is answered so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+
+from torbox import privileges
+from torbox.errors import SetupError
+
+PROXY = "xdg-dbus-proxy"
+_READY_WITHIN_S = 10
+_STEP = "share the session bus"
+_LINE_MAX = 16 << 10  # bytes before the end of a line; libdbus takes 16 KiB for the whole of it
+_HEADER = struct.Struct("cBBBIII")  # a message's, up to its fields: of the body and the fields the lengths
+_FIELDS_MAX = 64 << 10  # bytes of a message's fields; some hundred are usual
+_TELLING = (
+    b"GetMachineId",  # of org.freedesktop.DBus.Peer; the rest of the bus itself
+    b"GetConnectionCredentials",
+    b"GetConnectionUnixProcessID",
+    b"GetConnectionSELinuxSecurityContext",
+)
+_SAYS_WHO = re.compile(rb"(AUTH EXTERNAL )([0-9a-fA-F]+)(\r\n)")
+
+
+def address(bus: str) -> str:
+    """A D-Bus address of a path, or of an abstract name with @ before it."""
+    kind, value = ("abstract", bus[1:]) if bus.startswith("@") else ("path", bus)
+    escaped = "".join(
+        each if each.isalnum() or each in "-_/.\\*" else "".join(f"%{byte:02x}" for byte in each.encode())
+        for each in value
+    )
+    return f"unix:{kind}={escaped}"
+
+
+class Introduction:
+    """What a client says, with its number put right until it is let in, and no question that would tell."""
+
+    def __init__(self, uid: int) -> None:
+        self._who = str(uid).encode().hex().encode()
+        self._held = bytearray()
+        self._is_in = False
+        self._passing = 0  # bytes of a message's body that are still to come
+
+    def feed(self, content: bytes) -> tuple[bytes, bytes]:
+        """What goes on to the bus. Raises ValueError for a line without an end and what is no message."""
+        held = self._held
+        held += content
+        on = bytearray()
+        while not self._is_in and (end := held.find(b"\r\n")) >= 0:
+            line = bytes(held[: end + 2])
+            del held[: end + 2]
+            self._is_in = line == b"BEGIN\r\n"
+            on += _SAYS_WHO.sub(lambda said: said[1] + self._who + said[3], line)
+        if self._is_in:
+            on += self._messages()
+        elif len(held) > _LINE_MAX:
+            raise ValueError("a line without an end")
+        return bytes(on), b""
+
+    def _messages(self) -> bytes:
+        """As much of what is held as may pass; D-Bus Specification, "Message Format"."""
+        held, on = self._held, bytearray()
+        while held:
+            if self._passing:
+                taken = min(self._passing, len(held))
+                on += held[:taken]
+                self._passing -= taken
+                del held[:taken]
+                continue
+            order = {ord("l"): "<", ord("B"): ">"}.get(held[0])
+            if order is None:
+                raise ValueError("this is no message")
+            if len(held) < _HEADER.size:
+                break
+            *_, body, _, fields = struct.unpack_from(f"{order}{_HEADER.format}", held)
+            if fields > _FIELDS_MAX:
+                raise ValueError("more fields than a message has")
+            end = _HEADER.size + fields + -fields % 8
+            if len(held) < end:
+                break
+            on += _harmless(bytes(held[:end]), order)
+            del held[:end]
+            self._passing = body
+        return bytes(on)
+
+    def reply(self, content: bytes) -> bytes:
+        """All that comes back."""
+        return content
+
+
+def _harmless(header: bytes, order: str) -> bytes:
+    """The same header, in which no telling method is asked for. No value of a field can look like a field."""
+    for name in _TELLING:
+        field = b"\3\1s\0" + struct.pack(f"{order}I", len(name))  # MEMBER, a variant of a string
+        header = header.replace(field + name + b"\0", field + b"Not" + name[3:] + b"\0")
+    return header
+
+
+class Proxy:
+    """A running proxy; `readable` is, once it has ended."""
+
+    def __init__(self, bus: str, path: str, options: tuple[str, ...]) -> None:
+        """Start it on `bus`, an address, listening at `path`; return when it does. Raises SetupError."""
+        program = shutil.which(PROXY)
+        if program is None:
+            raise SetupError(_STEP, errno.ENOENT, PROXY, advice=f"Install {PROXY}.")
+        self.readable, its_end = os.pipe2(os.O_CLOEXEC)
+        parent = os.getpid()
+        try:
+            self._process = subprocess.Popen(
+                [program, f"--fd={its_end}", bus, path, "--filter", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[its_end],
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=lambda: privileges.die_with_parent(parent),
+            )
+        except OSError as error:
+            os.close(self.readable)
+            raise SetupError(_STEP, error.errno or 0, program) from error
+        finally:
+            os.close(its_end)
+        ready, _, _ = select.select([self.readable], [], [], _READY_WITHIN_S)
+        if not ready or not os.read(self.readable, 1):
+            self.end()
+            raise SetupError(
+                _STEP, 0, f"{PROXY} did not start", advice=f"Try it: {PROXY} {bus} /tmp/bus --filter"
+            )
+
+    def end(self) -> None:
+        os.close(self.readable)
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
