@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import itertools
 import random
 import time
 
@@ -10,13 +11,14 @@ from tests.netstack.addresses import REMOTES, VERSIONS
 from tests.netstack.playbook import Playbook
 from torbox.netstack import half_open
 from torbox.netstack.flow import FlowKey
-from torbox.netstack.half_open import REPLACED_BURST, REPLACED_PER_S, SHARE, HalfOpen
+from torbox.netstack.half_open import REPLACED_BURST, REPLACED_PER_S, RESERVED, SHARE, HalfOpen
 from torbox.netstack.ring import RingPool
 from torbox.netstack.stack import MAX_TO_GATEWAY, StackConfig
 from torbox.netstack.tcp.connection import TcpConnection
 from torbox.netstack.tcp.state import State
 
 POOL = RingPool()
+NUMBERS = itertools.count(1 << 32)  # of SYNs that never come again
 
 
 def attempt(destination: int, port: int = 1) -> TcpConnection:
@@ -30,6 +32,20 @@ def table(*destinations: int) -> tuple[HalfOpen, list[TcpConnection]]:
     for each in attempts:
         held.add(each)
     return held, attempts
+
+
+def is_admitted(
+    held: HalfOpen, address: bytes, now: float, *, port: int = 80, seq: int | None = None
+) -> bool:
+    """A SYN to this destination; by default one that never came before."""
+    return held.admits(b"ends", next(NUMBERS) if seq is None else seq, (address, port), now)
+
+
+def open_all(held: HalfOpen, *attempts: TcpConnection) -> None:
+    """The upstream connected them, and the guest took note."""
+    for each in attempts:
+        held.answer(each)
+        held.opened(each)
 
 
 def test_the_oldest_gives_way_when_no_destination_is_crowded() -> None:
@@ -110,21 +126,48 @@ def test_a_newcomers_cost_does_not_grow_with_the_table(destinations: int) -> Non
 
 def test_a_full_table_admits_whom_it_knows_and_strangers_one_by_one_and_by_rate() -> None:
     held, attempts = table(5, 7, 8, *[8] * SHARE)
-    held.answer(attempts[1])
-    held.answer(attempts[2])
+    open_all(held, *attempts[1:3])
     tried, known, crowded, free = (address.to_bytes(4, "big") for address in (5, 7, 8, 9))
-    assert not held.admits(tried, 80, 100.0)
-    assert held.admits(tried, 81, 100.0)  # another port is another destination
-    admitted = [held.admits(free, 80, 100.0) for _ in range(int(REPLACED_BURST) + 10)]
-    assert admitted == [True] * (int(REPLACED_BURST) - 1) + [False] * 11
-    assert all(held.admits(known, 80, 100.0) for _ in range(1000))
-    assert not held.admits(crowded, 80, 100.0)
-    assert [held.admits(free, 80, 100.0 + 2.5 / REPLACED_PER_S) for _ in range(3)] == [True, True, False]
+    assert not is_admitted(held, tried, 100.0)
+    assert is_admitted(held, tried, 100.0, port=81)  # another port is another destination
+    admitted = [is_admitted(held, free, 100.0) for _ in range(int(REPLACED_BURST))]
+    spare = int(REPLACED_BURST - RESERVED)
+    assert admitted == [True] * (spare - 1) + [False] * (len(admitted) - spare + 1)
+    assert all(is_admitted(held, known, 100.0) for _ in range(1000))
+    assert not is_admitted(held, crowded, 100.0)
+    soon = 100.0 + 2.5 / REPLACED_PER_S
+    assert [is_admitted(held, free, soon) for _ in range(3)] == [True, True, False]
+
+
+def test_a_syn_that_comes_again_goes_before_a_flood_of_those_that_never_do() -> None:
+    held, _ = table(5)
+    free = bytes((9, 9, 9, 9))
+    while is_admitted(held, free, 100.0):
+        pass
+    honest = range(200)
+    assert not any(is_admitted(held, free, 100.0, seq=seq) for seq in honest)
+    for _ in range(50_000):  # a second's worth; some of the honest lose their place to one of them
+        assert not is_admitted(held, free, 100.0)
+    assert sum(is_admitted(held, free, 100.0, seq=seq) for seq in honest) > len(honest) / 2
+    # Those are not without number either: an upstream would be kept busy by who says all twice.
+    assert sum(is_admitted(held, free, 100.0, seq=7) for _ in range(int(REPLACED_BURST))) <= RESERVED
+
+
+def test_an_answer_that_nobody_takes_makes_no_destination_known() -> None:
+    """Or a flood of SYNs to places that answer would push out all that the guest was connected to."""
+    held, attempts = table(7, 8)
+    held.answer(attempts[0])
+    held.discard(attempts[0])
+    open_all(held, attempts[1])
+    while is_admitted(held, bytes(4), 100.0):
+        pass
+    known = [is_admitted(held, bytes((0, 0, 0, number)), 100.0) for number in (7, 8)]
+    assert known == [False, True]
 
 
 def test_attempts_at_known_destinations_give_way_last() -> None:
     held, attempts = table(1, 2)
-    held.answer(attempts[0])
+    open_all(held, attempts[0])
     again = [attempt(1, 10), attempt(3, 11)]
     for each in again:
         held.add(each)
@@ -138,11 +181,10 @@ def test_what_is_known_is_bounded_and_the_least_recent_forgotten(monkeypatch: py
     held = HalfOpen()
     for port, destination in enumerate((1, 2, 1, 3)):
         held.add(each := attempt(destination, port))
-        held.answer(each)
-        held.discard(each)
+        open_all(held, each)
     known = [bytes((0, 0, 0, number)) for number in (1, 2, 3)]
     monkeypatch.setattr(half_open, "REPLACED_BURST", 0.0)
-    assert [held.admits(address, 80, 1.0) for address in known] == [True, False, True]
+    assert [is_admitted(held, address, 1.0) for address in known] == [True, False, True]
 
 
 def test_those_that_were_answered_do_not_make_room_for_syns() -> None:
@@ -161,18 +203,25 @@ def test_those_that_were_answered_do_not_make_room_for_syns() -> None:
     assert attempts[0] not in held
 
 
-def test_of_those_that_were_answered_the_oldest_of_the_crowd_gives_way() -> None:
-    """Who connects to the gateway and closes at once, thousands of times, must not end what others began."""
+def test_of_those_that_were_answered_a_crowd_gives_way_and_then_who_never_took_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Connects that are closed at once, and forged SYNs, must not end what others began."""
+    monkeypatch.setattr(half_open, "SHARE", 2)
     held, attempts = table(1, 1, 2, 3, 3, 3, 2, 4)
     with pytest.raises(StopIteration):
         held.next_answered()
+    open_all(held, known := attempt(1, 20))
     for each in attempts:
         held.answer(each)
+    held.add(known)
+    held.answer(known)
     order = []
-    while held.answered:
+    while held.answered > 1:
         order.append(attempts.index(held.next_answered()))
         held.discard(attempts[order[-1]])
-    assert order == [3, 0, 2, 4, 1, 5, 6, 7]
+    assert order == [3, 0, 1, 2, 4, 5, 6, 7]
+    assert held.next_answered() is known
 
 
 @pytest.mark.parametrize("destinations", [1, 40, 1 << 20])
@@ -242,7 +291,7 @@ def test_nobody_gives_way_for_connects_to_the_gateway_and_they_are_bounded_too()
 def test_those_that_are_answered_wait_for_the_guest_beside_any_number_of_syns_but_within_a_bound() -> None:
     book = Playbook(config=StackConfig(max_half_open=2))
     for port in range(6):
-        book.guest.send_segment(REMOTES[4], (1000 + port, 80), 1, 0, 2, 64000)
+        book.guest.send_segment(REMOTES[4], (1000 + port, 80 + port), 1, 0, 2, 64000)
         book._turn()
         if port < 3:
             book.opened[-1].accept()

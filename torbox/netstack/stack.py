@@ -263,7 +263,8 @@ class Stack:
             # Those are answered in this turn or the next, so there is room for them and nobody gives way.
             packet.destination in self.config.own and waiting < self.config.max_half_open + MAX_TO_GATEWAY
         ):
-            if not self.half_open.admits(packet.destination, destination_port, now):
+            destination = (packet.destination, destination_port)
+            if not self.half_open.admits(name, segment.seq, destination, now):
                 self.counters.drop("tcp: too many half-open connections")
                 return
             self._give_way(self.half_open.next_waiting())
@@ -382,7 +383,7 @@ class Stack:
             state = connection.state
             if state is State.ESTABLISHED:
                 if self.half_open.count:
-                    self.half_open.discard(connection)
+                    self.half_open.opened(connection)
             elif state is State.CLOSED:
                 self._forget(connection)
                 continue
@@ -390,7 +391,7 @@ class Stack:
                 if connection.sender.max != connection.sender.iss:
                     self.half_open.answer(connection)
             else:
-                self.half_open.discard(connection)
+                self.half_open.opened(connection)
                 if state is State.TIME_WAIT:
                     self._time_wait[connection] = None
             scheduled = connection.scheduled
