@@ -10,15 +10,13 @@ a port):
     it is not known, but there is an attempt already   it is dropped: a flood at one place harms itself
     it is not known                                    it comes in at REPLACED_PER_S: for each that gives way
                                                        an upstream has worked in vain, and is slower to
-                                                       others; a SYN dropped that comes again goes first
-
-The last is who a flood of forged SYNs leaves a chance: a kernel says its SYN again after a second, while
-forgeries are all different.
+                                                       others. A SYN that was dropped and comes again
+                                                       goes first: a kernel's does after a second, and
+                                                       of a flood of forged ones each is another
 
 and for it goes the oldest of the destination that has the most, if that is more than SHARE; else the oldest
-that was to a destination that is not known; else the oldest.
-
-Known is a destination from which the guest has taken an answer: that of a forged SYN it never does.
+to a destination that was not known when it came; else the oldest. Known is where the guest took an answer,
+which nobody does for a forged SYN.
 
 Those that were answered wait for the guest's acknowledgement alone, which may lie behind thousands of SYNs
 in the tun's queue; so they do not make room for SYNs, but have a table of their own. It fills when somebody
@@ -42,9 +40,7 @@ SHARE = 64  # attempts at one destination that nobody may call a flood; a browse
 REPLACED_PER_S = 1000.0  # so that each of 2,048 lives for two seconds; Tor mostly connects in one
 REPLACED_BURST = 1000.0
 RESERVED = REPLACED_BURST / 2  # of those, for SYNs that come again
-REMEMBERED = (
-    1 << 17
-)  # SYNs dropped; 512 KiB, and as many as a flood brings in the second until one comes again
+REMEMBERED = 1 << 17  # SYNs dropped; 512 KiB, and twice what a flood brings until one comes again
 KNOWN_MAX = 1024  # destinations; about 200 KiB. A browser's day has some hundred
 
 Destination = tuple[bytes, int]
