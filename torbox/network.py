@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _STEP = "start the network stack"
 _FAR_SCHEMES = ("tor", "block")  # what they are asked for is not looked up or connected to from here
+NO_CAPTURE = -1  # in place of a descriptor
 _REPORT_LIMIT = 4096  # bytes; the longest a worker says is one error message
 
 
@@ -99,6 +100,7 @@ class Workers:
         self._tell = tell
         self._stop, self._stop_end = os.pipe2(os.O_CLOEXEC)
         self.pids: list[int] = []
+        self.capture = NO_CAPTURE  # a descriptor for all workers to write down what they see
 
     def start(self, tun: Tun) -> None:
         """Fork one worker per queue; return when all of them serve. Raises SetupError."""
@@ -113,7 +115,7 @@ class Workers:
                 readers.append(reports.enter_context(os.fdopen(ready, "rb")))
                 pid = os.fork()
                 if pid == 0:
-                    ends = _Ends(queue, ready_end, self._stop)
+                    ends = _Ends(queue, ready_end, self._stop, self.capture)
                     _work(make_config, section, ends, parent, self._reach(), self._plan.allow_missing)
                 self.pids.append(pid)
                 os.close(ready_end)
@@ -208,6 +210,7 @@ class _Ends(NamedTuple):
     queue: int
     ready: int
     stop: int
+    capture: int
 
 
 def _work(
@@ -225,7 +228,7 @@ def _work(
     """
     status = 1
     try:
-        privileges.detach(parent, ends)
+        privileges.detach(parent, [end for end in ends if end != NO_CAPTURE])
 
         def tell(name: str, why: str) -> None:
             os.write(ends.ready, report.MISSING + f"{name}\0{why}\n".encode("utf-8", "replace"))
@@ -237,7 +240,9 @@ def _work(
         from torbox.relay.worker import run_worker
 
         config = make_config(confinement.path_of)
-        status = run_worker(config, *ends, section, confinement.seal)
+        status = run_worker(
+            config, ends.queue, ends.ready, ends.stop, section, confinement.seal, ends.capture
+        )
     except BaseException as error:  # the last resort: the supervisor says it, if it is still listening
         with contextlib.suppress(OSError):
             os.write(ends.ready, report.FAILED + _said(error).encode())

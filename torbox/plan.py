@@ -45,6 +45,7 @@ class SandboxPlan:
     upstream: str
     routing: bool
     host_loopback: bool
+    pcap: str
     dns: str
     hosts: Mapping[str, tuple[str, ...]]
     home: homes.Store | None
@@ -66,6 +67,7 @@ def make(
     upstream: str | None,
     routing: bool = False,
     host_loopback: bool = False,
+    pcap: str = "",
     share: Sequence[str] = (),
     directory: str = "",
     allow_missing: Sequence[str] = (),
@@ -75,6 +77,8 @@ def make(
     """The plan of `profile` for this command; `home` is the caller's, for paths that begin with ~.
 
     `share` holds what --share was given, for a caller whose working directory is `directory`.
+
+    `pcap` names the file for a capture, "" for none.
 
     `upstream` goes before the profile's; `routing` and `host_loopback` are added to what it allows.
 
@@ -122,6 +126,7 @@ def make(
         upstream=way_out,
         routing=is_direct and (routing or profile.net.routing),
         host_loopback=is_direct and (host_loopback or profile.net.host_loopback),
+        pcap=pcap,
         dns=profile.net.dns,
         hosts=profile.net.hosts,
         desktop=session,

@@ -7,6 +7,8 @@ import hashlib
 import http.server
 import io
 import json
+import os
+import re
 import shutil
 import socket
 import subprocess
@@ -21,6 +23,7 @@ import pytest
 from tests.support.directories import open_directory
 from tests.support.people import Person
 from tests.support.servers import free_port, wait_until_listening
+from tests.test_bad_input import complaint
 
 GATEWAY = "10.0.2.2"
 
@@ -298,6 +301,56 @@ def test_bittorrent_is_refused_with_a_reason(person: Person) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("torbox: torrent.toml")
         assert "BitTorrent is not for Tor" in done.stderr
+
+
+@needs("tcpdump")
+def test_what_passes_a_sandbox_is_captured_outside_and_read_inside(person: Person) -> None:
+    """Also what is refused: the program asked, and that is what one wants to see."""
+    ask = "import socket; s = socket.socket(); s.settimeout(5); s.connect_ex(('192.88.99.7', 4242))"
+    capture = person.home / f"torbox-test-{os.getpid()}.pcap"
+    try:
+        done = person.run("run", "--upstream", "block", "--pcap", str(capture), "--", "python3", "-c", ask)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (capture.stat().st_uid, capture.stat().st_mode & 0o777) == (person.uid, 0o600)
+        options = ("run", "--profile", "capture", "--share", f"{capture}:ro", "--", "tcpdump", "-n", "-r")
+        read = person.run(*options, f"/home/user/{capture.name}")
+        assert re.search(r"IP 10\.0\.2\.100\.\d+ > 192\.88\.99\.7\.4242: Flags \[S\]", read.stdout), (
+            read.stderr
+        )
+        assert re.search(r"IP .* > 10\.0\.2\.100.*(Flags \[R|unreachable)", read.stdout)
+        again = person.run("run", "--upstream", "block", "--pcap", str(capture), "--", "true")
+        assert "is there already" in complaint(again, 2)
+    finally:
+        capture.unlink(missing_ok=True)
+    missing = person.run("run", "--upstream", "block", "--pcap", str(capture), "--", "no-such-program")
+    assert missing.returncode == 127
+    assert not capture.exists()
+
+
+def test_where_nothing_more_can_be_written_down_the_program_ends(person: Person) -> None:
+    """As on a disk that is full; a capture that ends unseen would be believed."""
+    send = (
+        "import contextlib, socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "while True:\n"
+        "    with contextlib.suppress(OSError): s.sendto(bytes(60_000), ('10.0.2.2', 9))"
+    )
+    capture = person.home / f"torbox-test-{os.getpid()}.pcap"
+    command = person.command(
+        "run", "--upstream", "block", "--pcap", str(capture), "--", "python3", "-c", send
+    )
+    try:
+        done = subprocess.run(
+            ["prlimit", "--fsize=1048576", *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=dict(person.environment),
+            timeout=60,
+        )
+        assert "the network stack ended" in complaint(done, 125)
+        assert capture.stat().st_size == 1 << 20
+    finally:
+        capture.unlink(missing_ok=True)
 
 
 @needs("tcpdump")

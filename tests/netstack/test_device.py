@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import socket
-import struct
 from collections.abc import Iterator
 
 import pytest
 
 from torbox.netstack.device import MAX_FRAME, TunDevice
-from torbox.netstack.testing import MemoryDevice, PcapDevice
 from torbox.netstack.wire import vnet
 
 PACKET = b"\x45" + bytes(range(40))
@@ -77,23 +74,6 @@ def test_the_descriptor_stays_the_callers(ends: tuple[socket.socket, socket.sock
     device = TunDevice(tun.fileno(), 1500)
     del device
     os.fstat(tun.fileno())
-
-
-def test_a_capture_holds_what_passed_both_ways(buffer: memoryview) -> None:
-    inner = MemoryDevice()
-    file = io.BytesIO()
-    device = PcapDevice(inner, file, lambda: 1234.5)
-    assert (device.mtu, device.gso, device.checksums, device.fileno()) == (1500, True, True, -1)
-    inner.from_guest.append(HEADER + PACKET)
-    assert device.read_into(buffer) == len(HEADER + PACKET)
-    assert device.read_into(buffer) == 0
-    assert device.write([HEADER, b"\x60", b"rest"])
-    assert inner.to_guest.popleft() == HEADER + b"\x60rest"
-    data = file.getvalue()
-    assert struct.unpack_from("=IHHiIII", data) == (0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
-    assert struct.unpack_from("=IIII", data, 24) == (1234, 500_000, len(PACKET), len(PACKET))
-    assert data[40 : 40 + len(PACKET)] == PACKET
-    assert data.endswith(struct.pack("=IIII", 1234, 500_000, 5, 5) + b"\x60rest")
 
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOBUFS])

@@ -22,7 +22,10 @@ HEADINGS = {
     "program": ("argv", "directory"),
     "environment": ("environment",),
     "identity": ("hostname", "processors"),
-    "network": ("upstream", "routing", "host_loopback", "dns", "hosts", "mtu", "queues", "ipv6", "spin"),
+    "network": (
+        *("upstream", "routing", "host_loopback", "dns", "hosts", "mtu", "queues", "ipv6", "spin"),
+        "pcap",
+    ),
     "warnings": ("warnings",),
     "home that is kept": ("home",),
     "file system, in the order it is made": ("mounts",),

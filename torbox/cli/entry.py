@@ -190,6 +190,7 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a program in a sandbox")
     _add_sandbox_options(run, default_profile="default")
     _add_verify_option(run)
+    _add_capture_option(run)
     _add_dry_run_options(run)
     run.add_argument(
         "argv", nargs=argparse.REMAINDER, metavar="[--] COMMAND [ARG…]", help="the program and its arguments"
@@ -198,6 +199,7 @@ def parser() -> argparse.ArgumentParser:
     shell = commands.add_parser("shell", help="open a shell in a sandbox")
     _add_sandbox_options(shell, default_profile="shell")
     _add_verify_option(shell)
+    _add_capture_option(shell)
     _add_dry_run_options(shell)
     shell.set_defaults(argv=[])
 
@@ -248,6 +250,15 @@ def parser() -> argparse.ArgumentParser:
 def _add_verify_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="first see by quick probes whether such a sandbox holds"
+    )
+
+
+def _add_capture_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pcap",
+        default="",
+        metavar="FILE",
+        help="write every packet that the sandbox sends and gets to this new file, for tcpdump and Wireshark",
     )
 
 

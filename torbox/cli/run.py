@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
         upstream=options.upstream,
         routing=options.enable_routing,
         host_loopback=options.host_loopback,
+        pcap=options.pcap,
         share=options.share,
         directory=shares.current_directory(),
         allow_missing=options.allow_missing,
@@ -107,6 +108,10 @@ def run(options: argparse.Namespace) -> int:
         workers = stack.enter_context(
             contextlib.closing(network.Workers(the_plan, upstream.url, missing.tell))
         )
+        if the_plan.pcap:
+            from torbox import capture_file
+
+            workers.capture = stack.enter_context(capture_file.created(the_plan.pcap))
         if the_plan.home is not None:
             stack.enter_context(homes.held(the_plan.home))
         for warning in () if options.quiet else the_plan.warnings:

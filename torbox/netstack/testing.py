@@ -4,7 +4,6 @@
 MemoryDevice    two queues; what a test puts in is read, what is written is kept
 LinkDevice      one end of a link to another stack, with loss, duplication, reordering and delay
 FaultyDevice    any device, made as bad as such a link, both ways: to meet a real kernel over one
-PcapDevice      any device, with a capture of all that passes
 Guest           makes packets as a guest would, and takes apart what it is sent
 """
 
@@ -16,13 +15,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from struct import pack
-from typing import BinaryIO
 
 from torbox.netstack.device import MAX_FRAME, Device
 from torbox.netstack.wire import icmpv4, icmpv6, ip, ipv4, ipv6, tcp, udp, vnet
-
-PCAP_MAGIC = 0xA1B2C3D4  # microseconds
-LINKTYPE_RAW = 101  # packets begin with their IP header
 
 
 class MemoryDevice:
@@ -174,40 +169,6 @@ class FaultyDevice:
     def write(self, parts: Sequence[bytes | memoryview]) -> bool:
         self._to_guest.put(b"".join(parts), self._clock())
         return True
-
-
-class PcapDevice:
-    """A device whose packets, both ways, are written to `file` as a capture.
-
-    Checksums and sizes are as they pass: partial, and super-packets. `clock()` gives seconds since 1970.
-    """
-
-    def __init__(self, device: Device, file: BinaryIO, clock: Callable[[], float]) -> None:
-        self.mtu = device.mtu
-        self.gso = device.gso
-        self.checksums = device.checksums
-        self._device = device
-        self._file = file
-        self._clock = clock
-        file.write(pack("=IHHiIII", PCAP_MAGIC, 2, 4, 0, 0, 65535, LINKTYPE_RAW))
-
-    def fileno(self) -> int:
-        return self._device.fileno()
-
-    def read_into(self, buffer: memoryview) -> int:
-        size = self._device.read_into(buffer)
-        if size > vnet.SIZE:
-            self._record(bytes(buffer[vnet.SIZE : size]))
-        return size
-
-    def write(self, parts: Sequence[bytes | memoryview]) -> bool:
-        self._record(b"".join(parts)[vnet.SIZE :])
-        return self._device.write(parts)
-
-    def _record(self, packet: bytes) -> None:
-        seconds = self._clock()
-        microseconds = int(seconds % 1 * 1_000_000)
-        self._file.write(pack("=IIII", int(seconds), microseconds, len(packet), len(packet)) + packet)
 
 
 class Guest:

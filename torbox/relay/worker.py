@@ -17,11 +17,13 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torbox.errors import TorboxError
-from torbox.netstack.device import TunDevice
+from torbox.netstack.capture import CapturingDevice
+from torbox.netstack.device import Device, TunDevice
 from torbox.netstack.dns import LOOPBACK4, LOOPBACK6
 from torbox.netstack.name_board import Section
 from torbox.netstack.stack import StackConfig
@@ -72,16 +74,18 @@ def run_worker(
     stop_fd: int,
     section: Section | None = None,
     seal: Callable[[], None] | None = None,
+    capture_fd: int = -1,
 ) -> int:
     """Serve until `stop_fd` says or the tun is gone; the exit status, 0 or 1. Closes `ready_fd`.
 
     `section` is this worker's share of the names, if the tun has several queues. It raises what `seal` does.
+    All packets are written to `capture_fd`, unless that is negative; see CapturingDevice.
     """
     stopped: list[int] = []
     try:
         raise_descriptor_limit()
         reactor = Reactor()
-        relay = make_relay(config, device_fd, reactor, section)
+        relay = make_relay(config, device_fd, reactor, section, capture_fd)
         reactor.register(stop_fd, stopped.append)
     except (TorboxError, OSError, ValueError) as error:
         _tell(ready_fd, FAILED + str(error).encode("utf-8", "backslashreplace"))
@@ -125,11 +129,17 @@ def serve(relay: Relay, stopped: list[int], seal: Callable[[], None] | None = No
 
 
 def make_relay(
-    config: WorkerConfig, device_fd: int, reactor: Reactor, section: Section | None = None
+    config: WorkerConfig,
+    device_fd: int,
+    reactor: Reactor,
+    section: Section | None = None,
+    capture_fd: int = -1,
 ) -> Relay:
     """Everything put together. TorboxError, OSError or ValueError: the configuration does not work here."""
     os.set_blocking(device_fd, False)
-    device = TunDevice(device_fd, config.mtu, vnet_hdr=config.vnet_hdr, gso=config.gso)
+    device: Device = TunDevice(device_fd, config.mtu, vnet_hdr=config.vnet_hdr, gso=config.gso)
+    if capture_fd >= 0:
+        device = CapturingDevice(device, capture_fd, time.time)
     upstream = open_upstream(config.upstream, reactor, config.isolation)
     locked = upstream.needs_routing and not config.routing
     rules = Rules(
