@@ -34,10 +34,18 @@ class Sizes:
     starts: int = 30  # of each, in all rounds together
     socks_bytes: int = 1_000_000_000
     tor_bytes: int = 10_000_000
+    first_bytes: int = 10  # of each and in each round, every one through circuits of its own
 
 
 SHORT = Sizes(
-    bulk_ms=100, requests_ms=100, pings=50, held=(20,), starts=1, socks_bytes=10**6, tor_bytes=10**5
+    bulk_ms=100,
+    requests_ms=100,
+    pings=50,
+    held=(20,),
+    starts=1,
+    socks_bytes=10**6,
+    tor_bytes=10**5,
+    first_bytes=1,
 )
 
 Say = Callable[[str], None]
@@ -69,7 +77,7 @@ class Session:
         for each in rotated(contestants, number):
             url = f"http://{each.host}:{ports.source}/{self._sizes.socks_bytes}"
             options = ("--proxy", f"socks5h://127.0.0.1:{proxy}") if each.name == "curl" else ()
-            self._curl("socks_bulk", each, url, 8 / GIGA, options=options)
+            self._curl("socks_bulk", each, url, 8 / GIGA, options)
         for each in rotated([it for it in contestants if it.name != "curl"], number):
             self._bulk(each, ports, "socks_", cpu=False)
             self._requests(each, ports, "socks_")
@@ -79,10 +87,13 @@ class Session:
     ) -> None:
         url = f"http://{name}:{port}/{self._sizes.tor_bytes}"
         for each in rotated(contestants, number):
-            # A user name of its own is a circuit of its own, which is what every sandbox has.
-            own = f"{os.urandom(8).hex()}:x@{socks}"
-            options = ("--proxy", f"socks5h://{own}") if each.name == "curl" else ()
-            self._curl("tor_bulk", each, url, 8 / MEGA, "tor_first", options)
+            options = ("--proxy", f"socks5h://{own_circuit(socks)}") if each.name == "curl" else ()
+            self._curl("tor_bulk", each, url, 8 / MEGA, options)
+        first = f"http://{name}:{port}/1"
+        for _ in range(self._sizes.first_bytes):
+            for each in rotated(contestants, number):
+                options = ("--proxy", f"socks5h://{own_circuit(socks)}") if each.name == "curl" else ()
+                self._curl("tor_first", each, first, 1000, options, "time_starttransfer")
 
     # -- pieces of work ----------------------------------------------------------------------------
 
@@ -157,24 +168,27 @@ class Session:
         each: Contestant,
         url: str,
         unit: float,
-        first: str = "",
         options: Sequence[str] = (),
+        measured: str = "speed_download",
     ) -> None:
+        """`measured` is a variable of curl's --write-out, and `unit` what it is multiplied with."""
         self._say(f"{each.name}: curl")
-        wanted = "%{speed_download} %{time_starttransfer} %{size_download}"
+        wanted = f"%{{{measured}}} %{{size_download}}"
         curl = ["curl", "-sS", "-o", "/dev/null", "--max-time", "60", "-w", wanted, *options, url]
         command = ["sh", "-c", f'sleep {SETTLE_S}; exec "$@"', "-", *curl]
         try:
-            speed, begun, size = map(float, each.output(command, timeout_s=90).split())
+            figure, size = map(float, each.output(command, timeout_s=90).split())
             if size != float(url.rpartition("/")[2]):
                 raise NotMeasured(f"only {size:.0f} bytes came")
         except NotMeasured as error:
-            for each_key in (key, first):
-                self._results.fail(each_key, each.name, str(error))
+            self._results.fail(key, each.name, str(error))
             return
-        self._results.add(key, each.name, speed * unit)
-        if first:
-            self._results.add(first, each.name, begun * 1000)
+        self._results.add(key, each.name, figure * unit)
+
+
+def own_circuit(socks: str) -> str:
+    """A user name of its own is a circuit of its own, which is what every sandbox has."""
+    return f"{os.urandom(8).hex()}:x@{socks}"
 
 
 def rotated(contestants: Sequence[Contestant], number: int) -> Sequence[Contestant]:
