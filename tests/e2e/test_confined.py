@@ -125,6 +125,20 @@ def test_a_taken_over_worker_that_starts_anything_is_killed_and_the_sandbox_with
         assert out.read_text() == ""
 
 
+def test_what_keeps_a_worker_from_being_sealed_is_said_though_the_program_runs_by_then(
+    person: Person,
+) -> None:
+    change = (
+        "from torbox import privileges\n"
+        "def fault(): raise OSError(1, 'Operation not permitted', 'capabilities')\n"
+        "privileges.drop_capabilities = fault"
+    )
+    done = run(person, change, "--upstream", "block", "--", "sleep", "20")
+    assert done.returncode == 125
+    assert "confine the network stack: capabilities: Operation not permitted" in done.stderr
+    assert "the program was ended with it" in done.stderr
+
+
 def test_no_module_is_missing_once_the_worker_is_sealed(person: Person) -> None:
     """What is imported later would be imported by a process that can open no file."""
     script = (

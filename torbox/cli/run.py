@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
         privileges.settle()
         if session is not None:
             session.take_away_names()
-        supervisor = Supervisor(running, its_streams, signals, terminal, workers.pids)
+        supervisor = Supervisor(running, its_streams, signals, terminal, workers.pids, workers.last_words)
         if upstream.lease is not None:
             supervisor.watch(upstream.lease.fileno(), lambda: say(_TOR_ENDED))
         if session is not None and session.watched is not None:
