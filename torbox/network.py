@@ -188,7 +188,7 @@ def _sections(queues: int) -> Sequence[Section | None]:
 def reach_of(upstream: UpstreamUrl) -> Reach:
     """What connections by this upstream need; of one that is not known here, nothing."""
     if upstream.path:
-        return Reach((socket.AF_UNIX,), path=upstream.path)
+        return Reach((socket.AF_UNIX,), paths=(upstream.path,))
     if upstream.host:
         family = socket.AF_INET6 if ":" in upstream.host else socket.AF_INET
         return Reach((family,), port=upstream.port)
@@ -231,12 +231,8 @@ def _work(
         config = make_config(confinement.path_of)
         status = run_worker(config, ends.queue, told, ends.stop, section, confinement.seal)
     except BaseException as error:  # the last resort: the supervisor says it, as long as nothing was read
-        told.failed(_said(error))
+        told.failed(report.reason_of(error))
     os._exit(status)
-
-
-def _said(error: BaseException) -> str:
-    return str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
 
 
 def _packed(address: str) -> bytes:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from torbox.errors import SetupError
+
 READY = b"\x01"
 MISSING = b"\x02"
 FAILED = b"\x00"
@@ -25,6 +27,9 @@ class Report:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
 
     def missing(self, name: str, why: str) -> None:
         self._say(MISSING + f"{name}\0{why}\n".encode("utf-8", "replace"))
@@ -69,6 +74,11 @@ def hear(reader: int, tell: Callable[[str, str], None]) -> str | None:
         if not (chunk := os.read(reader, _LIMIT)):
             return _reason(said)
         said += chunk
+
+
+def reason_of(error: BaseException) -> str:
+    """What is said of an error that nobody has foreseen, or of a SetupError."""
+    return str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
 
 
 def last_words(reader: int) -> str:

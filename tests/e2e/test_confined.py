@@ -6,40 +6,16 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from tests.support.confined import taken_over
 from tests.support.directories import open_directory
 from tests.support.patience import PATIENCE_S
 from tests.support.people import Person
 from tests.upstream.socks_server import TorLike, serving
 from torbox import landlock
 
-# Executed in the worker right behind its own sealing. OUT was open before.
-TAKEN_OVER = """
-import os, socket, errno, threading
-from torbox import confinement
-sealed = confinement.Confinement.seal
-def attempt(name, job):
-    try:
-        job()
-        said = "done"
-    except OSError as error:
-        said = errno.errorcode[error.errno]
-    os.write(OUT, f"{name}: {said}\\n".encode())
-def connect(port):
-    with socket.socket(FAMILY, socket.SOCK_STREAM) as sock:
-        sock.connect(("127.0.0.1", port))
-def seal(self):
-    global OUT
-    OUT = os.open(PATH, os.O_WRONLY | os.O_APPEND)
-    before = set(map(int, os.listdir("/proc/self/fd")))
-    sealed(self)
-    FAMILY_ATTEMPTS
-    os.write(OUT, b"end\\n")
-confinement.Confinement.seal = seal
-"""
 ATTEMPTS = """
     attempt("open", lambda: os.open("/etc/passwd", os.O_RDONLY))
     attempt("list", lambda: os.listdir("/"))
@@ -49,12 +25,6 @@ ATTEMPTS = """
     attempt("other", lambda: connect(OTHER))
     attempt("kill", lambda: os.kill(os.getppid(), 0))
 """
-
-
-def taken_over(path: Path, attempts: str, **names: object) -> str:
-    head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-    code = TAKEN_OVER.replace("    FAMILY_ATTEMPTS", attempts)
-    return f"{head}PATH = {str(path)!r}\n{code}".replace("FAMILY,", "socket.AF_INET,")
 
 
 def run(person: Person, change: str, *arguments: str) -> subprocess.CompletedProcess[str]:

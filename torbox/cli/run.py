@@ -96,14 +96,16 @@ def run(options: argparse.Namespace) -> int:
         if options.verbose:
             say(f"upstream: {upstream.url}")
             say(f"program: {' '.join(the_plan.argv)}")
+        missing = _Missing()
         session = None
         if the_plan.desktop is not None:
             from torbox import desktop
 
             for line in the_plan.desktop.lines() if options.verbose else ():
                 say(line)
-            session = stack.enter_context(desktop.opened(the_plan.desktop))
-        missing = _Missing()
+            session = stack.enter_context(
+                desktop.opened(the_plan.desktop, the_plan.allow_missing, missing.tell)
+            )
         workers = stack.enter_context(
             contextlib.closing(network.Workers(the_plan, upstream.url, missing.tell))
         )
