@@ -15,22 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.confined import confined, world_readable_file
+from tests.support.confined import NOBODY, confined, world_readable_file
 from tests.support.directories import open_directory
 from torbox import landlock, privileges, stack_filter, syscalls
 from torbox.allowance import NOTHING, Allowance
-from torbox.confinement import SOCKET_INSIDE, Confinement
+from torbox.confinement import Confinement, socket_inside
 from torbox.errors import SetupError
 from torbox.stack_filter import Reach
 
 TCP = Reach((socket.AF_INET,), port=9)
 DIRECT = Reach((socket.AF_INET, socket.AF_INET6), resolves=True)
 NOWHERE = Reach()
+DOORMAN = Reach((socket.AF_UNIX,), paths=("/dev/null",), lets_in=True)
 
 
 @pytest.fixture
 def no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack_filter, "install", lambda _reach: None)
+    monkeypatch.setattr(stack_filter, "install", lambda *_: None)
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def make_socket(family: int, kind: int, protocol: int = 0) -> Callable[[], objec
 # All layers
 
 
-@pytest.mark.parametrize("reach", [NOWHERE, TCP, DIRECT])
+@pytest.mark.parametrize("reach", [NOWHERE, TCP, DIRECT, DOORMAN])
 def test_a_file_that_everybody_may_read_cannot_be_opened(reach: Reach, secret: str) -> None:
     assert confined(reach, open_file(secret)) in ("EPERM", "ENOENT")
     assert confined(reach, open_file(secret, os.O_WRONLY)) == "EPERM"
@@ -96,7 +97,7 @@ FATAL: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.mark.parametrize("reach", [NOWHERE, TCP, DIRECT])
+@pytest.mark.parametrize("reach", [NOWHERE, TCP, DIRECT, DOORMAN])
 @pytest.mark.parametrize("name", FATAL)
 def test_who_tries_what_no_stack_does_is_killed(reach: Reach, name: str) -> None:
     assert confined(reach, FATAL[name]) == "SIGSYS"
@@ -116,6 +117,36 @@ def test_nothing_but_tcp_is_to_be_had_for_a_proxy() -> None:
     assert confined(TCP, make_socket(socket.AF_INET, socket.SOCK_DGRAM)) == "EPERM"
     assert confined(TCP, make_socket(socket.AF_UNIX, socket.SOCK_STREAM)) == "EAFNOSUPPORT"
     assert confined(NOWHERE, make_socket(socket.AF_INET, socket.SOCK_STREAM)) == "EAFNOSUPPORT"
+
+
+def test_the_doorman_has_unix_sockets_and_lets_nobody_in_but_by_the_listeners_he_has() -> None:
+    for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, 40):  # AF_VSOCK
+        assert confined(DOORMAN, make_socket(family, socket.SOCK_STREAM)) == "EAFNOSUPPORT"
+    assert confined(DOORMAN, make_socket(socket.AF_UNIX, socket.SOCK_DGRAM)) == "EPERM"
+    assert confined(DOORMAN, lambda: socket.socket(socket.AF_UNIX).bind("\0name")) == "EPERM"
+    assert confined(DOORMAN, lambda: socket.socket(socket.AF_UNIX).listen()) == "EPERM"
+
+
+def test_the_doorman_lets_in_and_passes_descriptors_and_credentials_on() -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as listener, closing(socket.socket(socket.AF_UNIX)) as end:
+        name = f"\0torbox-test-{os.getpid()}"
+        listener.bind(name)
+        listener.listen()
+        end.connect(name)
+
+        def job() -> object:
+            client, _ = listener.accept()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            client.setblocking(False)
+            socket.send_fds(client, [b"here"], [client.fileno()])
+            return client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8]
+
+        # Root, and whoever else has no place in the map of a user namespace, is nobody.
+        uid = os.geteuid() or NOBODY
+        assert confined(DOORMAN, job) == repr(uid.to_bytes(4, "little"))
+        _, passed, _, _ = socket.recv_fds(end, 4, 4)
+        assert len(passed) == 1
+        os.close(passed[0])
 
 
 def test_no_data_goes_out_before_the_port_is_judged(listener: socket.socket) -> None:
@@ -167,13 +198,15 @@ def test_a_unix_upstream_is_the_one_thing_in_its_root(no_filter: None, no_landlo
         try:
             os.chmod(path, 0o666)
             server.listen()
-            reach = Reach((socket.AF_UNIX,), path=path)
+            reach = Reach((socket.AF_UNIX,), paths=(path,))
 
             def job() -> str:
-                results = [socket.socket(socket.AF_UNIX).connect_ex(each) for each in (SOCKET_INSIDE, path)]
+                results = [
+                    socket.socket(socket.AF_UNIX).connect_ex(each) for each in (socket_inside(0), path)
+                ]
                 return f"{os.listdir('/')} {results}"
 
-            assert confined(reach, job) == f"['upstream'] [0, {errno.ENOENT}]"
+            assert confined(reach, job) == f"['socket0'] [0, {errno.ENOENT}]"
         finally:
             os.unlink(path)
 
@@ -193,16 +226,16 @@ def test_a_group_of_the_users_opens_the_way_to_a_unix_upstream() -> None:
         os.chown(path, 0, group)
         os.chmod(path, 0o660)
         server.listen()
-        reach = Reach((socket.AF_UNIX,), path=path)
+        reach = Reach((socket.AF_UNIX,), paths=(path,))
 
         def job() -> object:
-            return socket.socket(socket.AF_UNIX).connect(SOCKET_INSIDE)
+            return socket.socket(socket.AF_UNIX).connect(socket_inside(0))
 
         assert confined(reach, job, groups=(group,)) == "None"
         assert "Permission denied" in confined(reach, job)
 
 
-@pytest.mark.parametrize("reach", [NOWHERE, Reach((socket.AF_UNIX,), path="/dev/null")])
+@pytest.mark.parametrize("reach", [NOWHERE, DOORMAN])
 def test_who_needs_no_network_has_none(no_filter: None, no_landlock: None, reach: Reach) -> None:
     assert confined(reach, socket.if_nameindex) == "[(1, 'lo')]"
 
@@ -265,6 +298,19 @@ def test_landlock_alone_keeps_abstract_sockets_and_signals_away(no_filter: None,
     assert confined(TCP, lambda: os.kill(os.getppid(), 0)) == "EPERM"
 
 
+def test_an_abstract_server_is_the_one_reason_to_stay_in_the_network_and_to_reach_such_names(
+    no_filter: None, no_root: None
+) -> None:
+    name = f"torbox-test-{os.getpid()}"
+    reach = Reach((socket.AF_UNIX,), paths=(f"@{name}",))
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(f"\0{name}")
+        server.listen()
+        assert confined(reach, lambda: socket.socket(socket.AF_UNIX).connect(f"\0{name}")) == "None"
+        assert confined(DOORMAN, lambda: socket.socket(socket.AF_UNIX).connect(f"\0{name}")) == "ECONNREFUSED"
+    assert confined(reach, connect(9)) == "EACCES" or landlock.abi() < landlock.NET_ABI
+
+
 # What cannot be applied
 
 
@@ -295,10 +341,12 @@ def test_what_fails_while_it_is_sealed_is_an_error(
 
 
 def test_the_unix_upstream_has_its_name_inside_only_if_there_is_a_root() -> None:
-    confinement = Confinement(TCP, Allowance(frozenset(), fault))
+    reach = Reach((socket.AF_UNIX,), paths=("@name", "/run/tor/socks"))
+    confinement = Confinement(reach, Allowance(frozenset(), fault))
     assert confinement.path_of("/run/tor/socks") == "/run/tor/socks"
     confinement._has_root = True
-    assert confinement.path_of("/run/tor/socks") == SOCKET_INSIDE
+    assert confinement.path_of("/run/tor/socks") == socket_inside(1)
+    assert confinement.path_of("@name") == "@name"
     assert confinement.path_of("") == ""
 
 

@@ -11,13 +11,23 @@ import pytest
 from tests.support.filters import HEADERS, kernels_numbers, run
 from torbox import stack_filter
 from torbox.bpf import ALLOW, ERRNO, KILL, MACHINES
-from torbox.stack_filter import FATAL, INSPECTED, INSPECTED_ELSE, INSPECTED_RESOLVING, PLAIN, RESOLVING, Reach
+from torbox.stack_filter import (
+    FATAL,
+    INSPECTED,
+    INSPECTED_ELSE,
+    INSPECTED_RESOLVING,
+    LETTING_IN,
+    PLAIN,
+    RESOLVING,
+    Reach,
+)
 
 TCP4 = Reach((socket.AF_INET,), port=9050)
 TCP6 = Reach((socket.AF_INET6,), port=9050)
-UNIX = Reach((socket.AF_UNIX,), path="/run/tor/socks")
+UNIX = Reach((socket.AF_UNIX,), paths=("/run/tor/socks",))
 DIRECT = Reach((socket.AF_INET, socket.AF_INET6), resolves=True)
 NOTHING = Reach()
+DOORMAN = Reach((socket.AF_UNIX,), paths=("/tmp/.X11-unix/X0",), lets_in=True)
 DENIED = ERRNO | EPERM
 NO_FAMILY = ERRNO | EAFNOSUPPORT
 STREAM, DGRAM, RAW = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW
@@ -51,7 +61,7 @@ def test_the_numbers_are_the_kernels(machine: str) -> None:
     if numbers is None:
         pytest.skip(f"the kernel's headers for {machine} are not installed")
     column = MACHINES[machine].column
-    for name, columns in (PLAIN | RESOLVING | FATAL).items():
+    for name, columns in (PLAIN | RESOLVING | LETTING_IN | FATAL).items():
         # Calls newer than a distribution's headers are told by both machines' numbers being the same.
         assert columns[column] == numbers.get(name, columns[1] if columns[0] == columns[1] else None), name
     inspected = {columns[column] for columns, _ in (*INSPECTED, *INSPECTED_RESOLVING, *INSPECTED_ELSE)}
@@ -68,7 +78,7 @@ def test_other_machines_calls_kill(filtered: Filter) -> None:
         assert run(filter, 0x40000000, (), filtered.machine.audit_arch) == KILL
 
 
-@pytest.mark.parametrize("reach", [TCP4, UNIX, DIRECT, NOTHING])
+@pytest.mark.parametrize("reach", [TCP4, UNIX, DIRECT, NOTHING, DOORMAN])
 def test_what_only_an_attacker_calls_kills(filtered: Filter, reach: Reach) -> None:
     for name in FATAL:
         if name in filtered.numbers:
@@ -93,6 +103,15 @@ def test_what_is_not_listed_is_refused(filtered: Filter) -> None:
         assert filtered(reach, "clone3") == ERRNO | ENOSYS
     for name in ("openat", "newfstatat", "getdents64", "sendmmsg"):
         assert filtered(TCP4, name) == DENIED, name
+        assert filtered(DOORMAN, name) == DENIED, name
+
+
+def test_clients_are_let_in_by_the_doorman_alone_and_by_no_listener_that_he_makes(filtered: Filter) -> None:
+    assert filtered(DOORMAN, "accept4") == ALLOW
+    assert filtered(DOORMAN, "setsockopt", 3, socket.SOL_SOCKET, socket.SO_PASSCRED) == ALLOW
+    assert filtered(UNIX, "setsockopt", 3, socket.SOL_SOCKET, socket.SO_PASSCRED) == DENIED
+    for name in ("bind", "listen", "accept", "kill", "tgkill", "prctl", "memfd_create", "unlinkat"):
+        assert filtered(DOORMAN, name) == DENIED, name
 
 
 def test_the_list_stays_short(filtered: Filter) -> None:
@@ -127,6 +146,9 @@ def test_the_list_stays_short(filtered: Filter) -> None:
         (DIRECT, socket.AF_NETLINK, RAW, 9, DENIED),  # NETLINK_AUDIT
         (DIRECT, socket.AF_UNIX, STREAM, 0, NO_FAMILY),
         (DIRECT, 40, STREAM, 0, NO_FAMILY),  # AF_VSOCK
+        (DOORMAN, socket.AF_UNIX, STREAM | FLAGS, 0, ALLOW),
+        (DOORMAN, socket.AF_UNIX, DGRAM, 0, DENIED),
+        (DOORMAN, socket.AF_INET, STREAM, 0, NO_FAMILY),
         (NOTHING, socket.AF_INET, STREAM, 0, NO_FAMILY),
         (NOTHING, socket.AF_UNIX, STREAM, 0, NO_FAMILY),
     ],

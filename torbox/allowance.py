@@ -18,10 +18,10 @@ from torbox.errors import SetupError, UsageError
 WHAT = {
     "cpu-limit": "the processor time that limits.cpu allows",
     "keyring": "a session keyring of the sandbox's own",
-    "landlock": "Landlock around the network stack's process, where the kernel has it",
-    "seccomp": "the system call filters of the program and of the network stack",
+    "landlock": "Landlock around the network stack and the desktop's doorman, where the kernel has it",
+    "seccomp": "the system call filters of the program, the network stack and the desktop's doorman",
     "securebits": "user 0 without privileges of its own, locked",
-    "stack-namespaces": "an empty root of the network stack's own",
+    "stack-namespaces": "empty roots of the network stack's and the desktop's doorman's own",
     "time-namespace": "clocks that do not tell how long this machine has been up",
 }
 

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stack's own process, which reads what an attacker sends, and what it could do if he took it over.
+"""The processes of torbox's own that read what an attacker sends, and what one could do if he took it over.
+
+They are the network stack's workers, and the doorman before the user's session (desktop/doorman.py).
 
     prepare   before it says that it is ready: no_new_privs; user and mount namespaces of its own, of the
               network too where its upstream needs none; whatever this kernel lacks is found here
     seal      before it reads the first packet: an empty root, no capabilities, Landlock, the filter
 
 What is between the two is Python's: modules are read that nobody is to wait for (netstack/wire/dns.py). So
-the program may run already when `seal` fails; then the process ends, and the supervisor ends the program.
+the program may run already when a worker's `seal` fails; then it ends, and the supervisor ends the program.
+The doorman has all that it needs, and is sealed before the program starts.
 
-After it, for an upstream that is a proxy by TCP, the process can open no file, start nothing, signal and
-trace nobody, and the only sockets it can make are of TCP, in the proxy's family, to the proxy's port (the
-port by Landlock, Linux 6.7). If the proxy is a Unix socket it is in an empty network, with that one socket
-in its root; a Tor that is started anew makes another one, which this sandbox will not see. `direct` goes
-everywhere by nature: what it loses is all but sockets, threads, and reading /etc and /usr.
+After it, the process can open no file, start nothing, signal and trace nobody. For an upstream that is a
+proxy by TCP the only sockets it can make are of TCP, in the proxy's family, to the proxy's port (the port by
+Landlock, Linux 6.7). Whoever connects to Unix sockets is in an empty network, with those sockets and nothing
+else in its root; a server that is started anew makes another one, which this sandbox will not see. An
+abstract socket is the exception: its name is one of the caller's network, which the process then stays in,
+still without a socket but of that family. `direct` goes everywhere by nature: what it loses is all but
+sockets, threads, and reading /etc and /usr.
 
 It stays the user's process and in the user's groups, since those let it connect to Tor's Unix socket.
 """
@@ -30,20 +35,27 @@ from torbox.allowance import Allowance
 from torbox.errors import SetupError
 from torbox.stack_filter import Reach
 
-_STEP = "confine the network stack"
 # The tmpfs of the new root is laid over this until it becomes /; in a mount namespace of its own.
 _STAGING = "/tmp"
-SOCKET_INSIDE = "/upstream"  # where the proxy's Unix socket is in the new root
 _RESOLV_CONF = "/etc/resolv.conf"
 # What libc's resolver reads: configuration, and its modules.
 _RESOLVER = ("/etc", "/usr", "/lib", "/lib64")
 
 
-class Confinement:
-    """One process's; `prepare` and `seal` are called once each, in that process, while it has one thread."""
+def socket_inside(index: int) -> str:
+    """Where the Unix socket that is `paths[index]` outside is in the new root."""
+    return f"/socket{index}"
 
-    def __init__(self, reach: Reach, allowance: Allowance) -> None:
+
+class Confinement:
+    """One process's; `prepare` and `seal` are called once each, in that process, while it has one thread.
+
+    `whose` is how the user is told of it.
+    """
+
+    def __init__(self, reach: Reach, allowance: Allowance, whose: str = "the network stack") -> None:
         self._reach = reach
+        self._step, self._filter_step = f"confine {whose}", f"system call filter of {whose}"
         self._allowance = allowance
         self._has_root = self._has_filter = False
         self._landlock = 0
@@ -55,7 +67,7 @@ class Confinement:
             prctl.set_no_new_privs(1)
             privileges.no_core_dumps()
         except OSError as error:
-            raise SetupError(_STEP, error.errno or 0, "no_new_privs") from error
+            raise SetupError(self._step, error.errno or 0, "no_new_privs") from error
         with self._allowance.of("stack-namespaces"):
             self._enter_namespaces()
             self._has_root = True
@@ -64,13 +76,15 @@ class Confinement:
         with self._allowance.of("landlock"):
             self._landlock = self._see_to_landlock()
         with self._allowance.of("seccomp"):
-            bpf.machine_named(os.uname().machine, stack_filter.STEP)
-            bpf.see_whether_there(stack_filter.STEP)
+            bpf.machine_named(os.uname().machine, self._filter_step)
+            bpf.see_whether_there(self._filter_step)
             self._has_filter = True
 
     def path_of(self, path: str) -> str:
-        """Where this process will find the upstream's Unix socket, which is at `path` outside."""
-        return SOCKET_INSIDE if path and self._has_root else path
+        """Where this process will find the Unix socket of its reach that is at `path` outside."""
+        if not self._has_root or not path or path.startswith("@"):
+            return path
+        return socket_inside(self._reach.paths.index(path))
 
     def seal(self) -> None:
         """Let go of everything. SetupError: the process must end."""
@@ -81,16 +95,16 @@ class Confinement:
             if self._landlock:
                 self._restrict()
         except OSError as error:
-            raise SetupError(_STEP, error.errno or 0, error.filename or "") from error
+            raise SetupError(self._step, error.errno or 0, error.filename or "") from error
         if self._has_filter:
-            stack_filter.install(self._reach)
+            stack_filter.install(self._reach, self._filter_step)
 
     # -- namespaces and root -----------------------------------------------------------------------
 
     def _enter_namespaces(self) -> None:
         uid, gid = os.getuid(), os.getgid()
         flags = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC
-        if not {socket.AF_INET, socket.AF_INET6} & set(self._reach.families):
+        if not {socket.AF_INET, socket.AF_INET6} & set(self._reach.families) and not self._reach.is_abstract:
             flags |= syscalls.CLONE_NEWNET  # 0.1 ms; abstract Unix sockets are out of reach with it as well
         try:
             syscalls.unshare(flags)
@@ -104,18 +118,20 @@ class Confinement:
                     file.write(text)
             syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
         except OSError as error:
-            raise SetupError(_STEP, error.errno or 0, "namespaces of its own") from error
+            raise SetupError(self._step, error.errno or 0, "namespaces of its own") from error
 
     def _open_trees(self) -> None:
+        path = ""
         try:
-            if self._reach.path:
-                self._trees[SOCKET_INSIDE] = _tree(self._reach.path)
+            for index, path in enumerate(self._reach.paths):
+                if not path.startswith("@"):
+                    self._trees[socket_inside(index)] = _tree(path)
             if self._reach.resolves:
                 for path in (*_RESOLVER, *_beside(_RESOLV_CONF)):
                     if os.path.isdir(path) and not os.path.islink(path):
                         self._trees[path] = _tree(path)
         except OSError as error:
-            raise SetupError(_STEP, error.errno or 0, error.filename or self._reach.path) from error
+            raise SetupError(self._step, error.errno or 0, path) from error
 
     def _enter_root(self) -> None:
         """A root that holds the trees and nothing else, read-only; the old one is gone."""
@@ -150,7 +166,7 @@ class Confinement:
         try:
             return landlock.abi()
         except OSError as error:
-            raise SetupError(_STEP, error.errno or 0, "Landlock") from error
+            raise SetupError(self._step, error.errno or 0, "Landlock") from error
 
     def _restrict(self) -> None:
         reach = self._reach
@@ -158,6 +174,7 @@ class Confinement:
             self._landlock,
             readable="/" if reach.resolves else "",
             port=None if reach.resolves else reach.port,
+            abstract=reach.is_abstract,
         )
 
 

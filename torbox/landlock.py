@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Landlock for the stack's own process: what it may still do with files, TCP and other programs.
+"""Landlock for a process of torbox's own: what it may still do with files, TCP and other programs.
 
 Landlock is optional in a kernel and grows with it (landlock(7), Documentation/userspace-api/landlock.rst), so
 each right is asked for as far as this kernel's version of it, the ABI, knows it:
@@ -65,17 +65,19 @@ def abi() -> int:
         raise
 
 
-def restrict(version: int, *, readable: str = "", port: int | None = None) -> None:
+def restrict(version: int, *, readable: str = "", port: int | None = None, abstract: bool = False) -> None:
     """Take from this process, for good, what an ABI of `version` knows. Wants no_new_privs. OSError.
 
     `readable`: the directory below which files can be read, "" for none. `port`: the one that TCP may
-    connect to; 0: none; None: any.
+    connect to; 0: none; None: any. `abstract`: whether it may connect to abstract Unix sockets of others.
     """
     files = (1 << _FS_RIGHTS[min(version, max(_FS_RIGHTS))]) - 1
     net = 0
     if version >= NET_ABI:
         net = _BIND_TCP if port is None else _BIND_TCP | _CONNECT_TCP
-    scoped = _SCOPE_ABSTRACT_UNIX_SOCKET | _SCOPE_SIGNAL if version >= SCOPE_ABI else 0
+    scoped = 0
+    if version >= SCOPE_ABI:
+        scoped = _SCOPE_SIGNAL if abstract else _SCOPE_SIGNAL | _SCOPE_ABSTRACT_UNIX_SOCKET
     attr = _RulesetAttr(files, net, scoped)
     # An older kernel takes a longer structure if what it does not know in it is zero.
     ruleset = _call(

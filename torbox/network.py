@@ -12,14 +12,14 @@ the machine's public address is one of the Internet's, and told apart from them 
 
 A worker confines itself (confinement.py) as far as its upstream lets it: `reach_of` says how far that is.
 
-A worker gets its queue, a pipe to tell that it is ready (or what went wrong) and a pipe whose end
-of file tells it to stop. It dies with the supervisor, holds no terminal and no stream of the
-caller's, and nobody waits for its end: closing the last descriptor of a tun takes the kernel 20 ms.
+A worker gets its queue, a pipe to tell that it is ready or what went wrong (report.py), which it holds
+until it is sealed, and a pipe whose end of file tells it to stop. It dies with the supervisor, holds no
+terminal and no stream of the caller's, and nobody waits for its end: closing the last descriptor of a tun
+takes the kernel 20 ms.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -27,13 +27,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from torbox import netns, privileges, this_machine
+from torbox import netns, privileges, report, this_machine
 from torbox.allowance import Allowance
 from torbox.confinement import Confinement
 from torbox.errors import SetupError, UpstreamError
 from torbox.netns import Tun
 from torbox.plan import DIRECT, SandboxPlan
-from torbox.relay import report
+from torbox.report import Report
 from torbox.stack_filter import Reach
 from torbox.upstream import discover, registry
 from torbox.upstream.tor import new_isolation
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 _STEP = "start the network stack"
 _FAR_SCHEMES = ("tor", "block")  # what they are asked for is not looked up or connected to from here
 NO_CAPTURE = -1  # in place of a descriptor
-_REPORT_LIMIT = 4096  # bytes; the longest a worker says is one error message
 
 
 class Found(NamedTuple):
@@ -99,8 +98,12 @@ class Workers:
         self._upstream = upstream
         self._tell = tell
         self._stop, self._stop_end = os.pipe2(os.O_CLOEXEC)
-        self.pids: list[int] = []
+        self._reports: dict[int, int] = {}  # what each worker says is read from there
         self.capture = NO_CAPTURE  # a descriptor for all workers to write down what they see
+
+    @property
+    def pids(self) -> list[int]:
+        return list(self._reports)
 
     def start(self, tun: Tun) -> None:
         """Fork one worker per queue; return when all of them serve. Raises SetupError."""
@@ -108,37 +111,29 @@ class Workers:
         make_config = partial(self._config, tun, new_isolation(), own, own_names)
         sections = _sections(len(tun.queues))
         parent = os.getpid()
-        with contextlib.ExitStack() as reports:
-            readers = []
-            for queue, section in zip(tun.queues, sections, strict=True):
-                ready, ready_end = os.pipe2(os.O_CLOEXEC)
-                readers.append(reports.enter_context(os.fdopen(ready, "rb")))
-                pid = os.fork()
-                if pid == 0:
-                    ends = _Ends(queue, ready_end, self._stop, self.capture)
-                    _work(make_config, section, ends, parent, self._reach(), self._plan.allow_missing)
-                self.pids.append(pid)
-                os.close(ready_end)
-            for reader in readers:
-                answer = self._note_missing(reader.read(_REPORT_LIMIT))
-                if answer != report.READY:
-                    reason = answer.removeprefix(report.FAILED).decode("utf-8", "replace")
-                    raise SetupError(_STEP, 0, reason or "a worker ended before it was ready")
+        for queue, section in zip(tun.queues, sections, strict=True):
+            reader, report_end = os.pipe2(os.O_CLOEXEC)
+            pid = os.fork()
+            if pid == 0:
+                ends = _Ends(queue, report_end, self._stop, self.capture)
+                _work(make_config, section, ends, parent, self._reach(), self._plan.allow_missing)
+            self._reports[pid] = reader
+            os.close(report_end)
+        for reader in self._reports.values():
+            reason = report.hear(reader, self._tell)
+            if reason is not None:
+                raise SetupError(_STEP, 0, reason or "a worker ended before it was ready")
 
-    def _note_missing(self, answer: bytes) -> bytes:
-        """What a worker says besides that it does without a protection."""
-        while answer.startswith(report.MISSING):
-            line, _, answer = answer.removeprefix(report.MISSING).partition(b"\n")
-            name, _, why = line.decode("utf-8", "replace").partition("\0")
-            self._tell(name, why)
-        return answer
+    def last_words(self, pid: int) -> str:
+        """Why a worker that was ready has ended, if it could say so; "" if not."""
+        return report.last_words(self._reports[pid])
 
     def _reach(self) -> Reach:
         return Reach() if self._plan.is_locked else reach_of(self._upstream)
 
     def close(self) -> None:
         """Tell the workers to stop; they do so on their own, also when this process just ends."""
-        for descriptor in (self._stop, self._stop_end):
+        for descriptor in (self._stop, self._stop_end, *self._reports.values()):
             os.close(descriptor)
 
     def _own_ends(self) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
@@ -195,7 +190,7 @@ def _sections(queues: int) -> Sequence[Section | None]:
 def reach_of(upstream: UpstreamUrl) -> Reach:
     """What connections by this upstream need; of one that is not known here, nothing."""
     if upstream.path:
-        return Reach((socket.AF_UNIX,), path=upstream.path)
+        return Reach((socket.AF_UNIX,), paths=(upstream.path,))
     if upstream.host:
         family = socket.AF_INET6 if ":" in upstream.host else socket.AF_INET
         return Reach((family,), port=upstream.port)
@@ -208,7 +203,7 @@ class _Ends(NamedTuple):
     """The descriptors that a worker keeps; see the top."""
 
     queue: int
-    ready: int
+    report: int
     stop: int
     capture: int
 
@@ -227,30 +222,20 @@ def _work(
     pass while pid 1 builds the room, and its memory is the worker's alone.
     """
     status = 1
+    told = Report(ends.report)
     try:
         privileges.detach(parent, [end for end in ends if end != NO_CAPTURE])
-
-        def tell(name: str, why: str) -> None:
-            os.write(ends.ready, report.MISSING + f"{name}\0{why}\n".encode("utf-8", "replace"))
-
-        confinement = Confinement(reach, Allowance(allowed, tell))
+        confinement = Confinement(reach, Allowance(allowed, told.missing))
         confinement.prepare()
         privileges.hide_this_process("torbox-net")
         privileges.die_with_parent(parent)  # forgotten by the kernel if credentials change (prctl(2))
         from torbox.relay.worker import run_worker
 
         config = make_config(confinement.path_of)
-        status = run_worker(
-            config, ends.queue, ends.ready, ends.stop, section, confinement.seal, ends.capture
-        )
-    except BaseException as error:  # the last resort: the supervisor says it, if it is still listening
-        with contextlib.suppress(OSError):
-            os.write(ends.ready, report.FAILED + _said(error).encode())
+        status = run_worker(config, ends.queue, told, ends.stop, section, confinement.seal, ends.capture)
+    except BaseException as error:  # the last resort: the supervisor says it, as long as nothing was read
+        told.failed(report.reason_of(error))
     os._exit(status)
-
-
-def _said(error: BaseException) -> str:
-    return str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
 
 
 def _packed(address: str) -> bytes:

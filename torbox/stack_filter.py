@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The system calls that the stack's own process may make once it serves: an allow list of some sixty.
+"""The system calls that a process of torbox's own may make once it serves: an allow list of some sixty.
 
     architecture, x32 ──► not this machine's own: killed
     number ─────────────► makes another process or program, looks into one, mounts, or goes round
@@ -10,13 +10,15 @@
 
 Killed is what no fault of torbox's, of Python's or of libc's could make, so it is an attack. The rest is
 refused and no more: another version of libc may try calls that this list does not know and live without, and
-what is refused is not done. Which calls and arguments depends on the upstream (see `Reach`):
+what is refused is not done. Which calls and arguments depends on what the process is there for (see `Reach`;
+of the stack's the upstream says it):
 
 - socket(2) by family, by type and by protocol: TCP alone, to one family, where there is a proxy; without
   that a process that has been taken over could send UDP. MPTCP goes round what Landlock says of TCP.
 - no MSG_FASTOPEN and no TCP_FASTOPEN_CONNECT, both of which connect past connect(2) and Landlock.
 - no file is opened but by `direct`, whose resolver reads the configuration anew; then read-only.
 - no memory becomes executable, but for `direct`, where libc loads name service modules when it needs them.
+- nobody is let in but by the desktop's doorman, whose listeners were made before; no process makes any.
 
 Only the low words of arguments are compared; see seccomp.py.
 """
@@ -52,20 +54,25 @@ from torbox.bpf import (
     machine_named,
 )
 
-STEP = "system call filter of the network stack"
-
 
 class Reach(NamedTuple):
-    """What an upstream needs of the system. `families` are those of its sockets.
+    """What a process needs of the system. `families` are those of the sockets that it makes.
 
     `resolves`: it sends datagrams, asks the machine's resolver by threads, and goes to any port.
-    `port`: the one that it connects to by TCP, 0 for none or any. `path`: the Unix socket it connects to.
+    `port`: the one that it connects to by TCP, 0 for none or any. `paths`: the Unix sockets that it connects
+    to; an abstract name begins with @. `lets_in`: it has listeners, and passes credentials on.
     """
 
     families: tuple[int, ...] = ()
     resolves: bool = False
     port: int = 0
-    path: str = ""
+    paths: tuple[str, ...] = ()
+    lets_in: bool = False
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether it connects to a name that is in the caller's network, and in no directory."""
+        return any(path.startswith("@") for path in self.paths)
 
 
 # What a process does that computes, waits, and moves bytes between descriptors that it has.
@@ -144,6 +151,7 @@ RESOLVING: dict[str, Numbers] = {
     "mmap": (9, 222),
     "mprotect": (10, 226),
 }
+LETTING_IN: dict[str, Numbers] = {"accept4": (288, 242)}
 # What is looked at, with the label of the lines that do.
 INSPECTED: tuple[tuple[Numbers, str], ...] = (
     ((41, 198), "socket"),
@@ -212,6 +220,7 @@ _OPTIONS: dict[int, tuple[int, ...]] = {
         socket.TCP_USER_TIMEOUT,
     ),
 }
+_OPTIONS_LETTING_IN: dict[int, tuple[int, ...]] = {socket.SOL_SOCKET: (socket.SO_PASSCRED,)}
 _DATAGRAM_OPTIONS: dict[int, tuple[int, ...]] = {_IP: (10, 11), _IPV6: (23, 25, socket.IPV6_V6ONLY)}
 _IOCTLS = (termios.FIONBIO, termios.TIOCOUTQ, termios.FIONREAD, termios.FIOCLEX)
 _FCNTLS = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD_CLOEXEC)
@@ -220,9 +229,9 @@ _WRITING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | os.O_APPEND  # any of them, 
 _PROT_EXEC = 4
 
 
-def program(machine: str, reach: Reach) -> list[Instruction]:
-    """The filter for a machine as uname(2) calls it. SetupError if its numbers are not known."""
-    audit_arch, column, has_x32 = machine_named(machine, STEP)
+def program(machine: str, reach: Reach, step: str = "") -> list[Instruction]:
+    """The filter for a machine as uname(2) calls it. SetupError by `step` if its numbers are not known."""
+    audit_arch, column, has_x32 = machine_named(machine, step)
     lines: list[str | Line] = [
         Line(LOAD, OFFSET_ARCHITECTURE),
         Line(JUMP_EQUAL, audit_arch, if_false="kill"),
@@ -238,8 +247,10 @@ def program(machine: str, reach: Reach) -> list[Instruction]:
 
     for numbers, label in (*INSPECTED, *(INSPECTED_RESOLVING if reach.resolves else INSPECTED_ELSE)):
         on(numbers, label)
-    for numbers in (PLAIN | RESOLVING if reach.resolves else PLAIN).values():
-        on(numbers, "allow")
+    allowed = (PLAIN, *((RESOLVING,) if reach.resolves else ()), *((LETTING_IN,) if reach.lets_in else ()))
+    for calls in allowed:
+        for numbers in calls.values():
+            on(numbers, "allow")
     on(CLONE3, "no such call")
     for numbers in FATAL.values():
         on(numbers, "kill")
@@ -271,7 +282,7 @@ def _inspections(reach: Reach) -> list[str | Line]:
         "sendmsg",
         Line(LOAD, argument(2)),
         Line(JUMP_ANY_SET, _MSG_FASTOPEN, if_true="deny", if_false="allow"),
-        *_setsockopt(_OPTIONS | (_DATAGRAM_OPTIONS if reach.resolves else {})),
+        *_setsockopt(_options(reach)),
         "ioctl",
         Line(LOAD, argument(1)),
         *any_of,
@@ -330,6 +341,12 @@ def _socket(reach: Reach) -> list[str | Line]:
     return lines
 
 
+def _options(reach: Reach) -> dict[int, tuple[int, ...]]:
+    if reach.lets_in:
+        return _OPTIONS_LETTING_IN
+    return _OPTIONS | _DATAGRAM_OPTIONS if reach.resolves else _OPTIONS
+
+
 def _setsockopt(options: dict[int, tuple[int, ...]]) -> list[str | Line]:
     lines: list[str | Line] = ["setsockopt", Line(LOAD, argument(1))]
     lines += [Line(JUMP_EQUAL, level, if_true=f"level {level}") for level in options]
@@ -341,6 +358,6 @@ def _setsockopt(options: dict[int, tuple[int, ...]]) -> list[str | Line]:
     return lines
 
 
-def install(reach: Reach) -> None:
-    """Put the filter on this process, for good. Wants no_new_privs. SetupError."""
-    bpf.install(program(os.uname().machine, reach), STEP)
+def install(reach: Reach, step: str) -> None:
+    """Put the filter on this process, for good. Wants no_new_privs. SetupError by `step`."""
+    bpf.install(program(os.uname().machine, reach, step), step)

@@ -49,7 +49,10 @@ _CHUNKS_BEFORE_A_STOP = 16  # others in the sandbox may go on writing, but not h
 
 
 class Supervisor:
-    """Watches over one running sandbox. `signals` comes from `catch_signals`, `workers` are their pids."""
+    """Watches over one running sandbox. `signals` comes from `catch_signals`, `workers` are their pids.
+
+    `last_words` tells why one has ended, if it could say so.
+    """
 
     def __init__(
         self,
@@ -58,9 +61,11 @@ class Supervisor:
         signals: int,
         terminal: Terminal | None,
         workers: Sequence[int],
+        last_words: Callable[[int], str],
     ) -> None:
         self._sandbox = sandbox
         self._streams = streams
+        self._last_words = last_words
         self._control = sandbox.control
         self._pty = None
         if terminal is not None and sandbox.master is not None:
@@ -75,7 +80,7 @@ class Supervisor:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._watch(signals, lambda: self._signals_arrived(signals))
         for worker in workers:
-            self._watch_worker(os.pidfd_open(worker))
+            self._watch_worker(worker, os.pidfd_open(worker))
 
     def watch(self, descriptor: int, became_readable: Callable[[], None]) -> None:
         """Call back once when this becomes readable while the program runs."""
@@ -179,10 +184,10 @@ class Supervisor:
     def _continue(self) -> None:
         self._tell(Kind.CONTINUE, int(self._pty is not None and self._pty.has_terminal))
 
-    def _watch_worker(self, pidfd: int) -> None:
-        self._watch(pidfd, lambda: self._worker_died(pidfd))
+    def _watch_worker(self, pid: int, pidfd: int) -> None:
+        self._watch(pidfd, lambda: self._worker_died(pid, pidfd))
 
-    def _worker_died(self, pidfd: int) -> None:
+    def _worker_died(self, pid: int, pidfd: int) -> None:
         if self._exit_code is not None:
             return
         what, advice = "ended unexpectedly", ""
@@ -191,6 +196,8 @@ class Supervisor:
             if ended is not None and ended.si_status == signal.SIGSYS and ended.si_code != os.CLD_EXITED:
                 what = "was killed by its own filter of system calls"
                 advice = "Either somebody has taken it over, or this is a bug in torbox: please report it."
+        if reason := self._last_words(pid):
+            what = f"ended ({reason})"
         raise SetupError(
             "run the network", 0, f"the network stack {what}; the program was ended with it", advice=advice
         )

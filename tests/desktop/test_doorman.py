@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import os
 import select
 import socket
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import wait_until_gone
+from torbox import syscalls
 from torbox.desktop import doorman
 from torbox.desktop.doorman import Door
+from torbox.errors import SetupError
 
 
 class Shout:
@@ -144,13 +147,14 @@ def test_more_descriptors_than_a_message_has_end_the_connection(
 def test_the_doorman_holds_nothing_of_its_callers_and_ends_with_the_block(tmp_path: Path) -> None:
     secret = os.open(tmp_path / "secret", os.O_CREAT | os.O_RDWR)
     os.set_inheritable(secret, True)
-    with doorman.listening(str(tmp_path / "door")) as listener:
+    with socket.socket(socket.AF_UNIX) as silent, doorman.listening(str(tmp_path / "door")) as listener:
+        silent.bind(str(tmp_path / "server"))
         door = Door(listener, str(tmp_path / "server"), Shout, False)
         with doorman.posted([door]) as pidfd:
             with socket.socket(socket.AF_UNIX) as end:
                 end.settimeout(10)
                 end.connect(str(tmp_path / "door"))
-                assert end.recv(1) == b""  # there is no server, but by now there is a doorman
+                assert end.recv(1) == b""  # nobody serves, but there is a doorman
             with open(f"/proc/self/fdinfo/{pidfd}") as info:
                 pid = next(int(line.split()[1]) for line in info if line.startswith("Pid:"))
             if os.geteuid() == 0:  # nobody else may look
@@ -199,3 +203,55 @@ def test_a_server_that_has_come_in_the_place_of_another_is_not_talked_to(
         passages: dict[int, doorman.Passage] = {}
         doorman._let_in(Door(listener, str(tmp_path / "server"), Shout, False), passages, lifeline)
         assert not passages
+
+
+def test_a_doorman_without_his_server_is_not_posted(tmp_path: Path) -> None:
+    with doorman.listening(str(tmp_path / "door")) as listener:
+        door = Door(listener, str(tmp_path / "nowhere"), Shout, False)
+        with pytest.raises(SetupError, match=r"confine the desktop's doorman.*No such file"):
+            doorman.posted([door]).__enter__()
+
+
+def test_what_he_does_without_is_told_if_it_is_allowed_to_be_missing(
+    server: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(syscalls, "unshare", refuse)
+    told: list[str] = []
+    with doorman.listening(str(tmp_path / "door")) as listener, socket.socket(socket.AF_UNIX) as end:
+        doors = [Door(listener, str(tmp_path / "server"), Shout, False)]
+        with pytest.raises(SetupError, match="--allow-missing stack-namespaces"):
+            doorman.posted(doors).__enter__()
+        allowed = frozenset({"stack-namespaces"})
+        with doorman.posted(doors, None, allowed, lambda name, _why: told.append(name)):
+            end.connect(str(tmp_path / "door"))
+            other, _ = server.accept()
+            with other:
+                end.sendall(b"hello")
+                assert received(other, 5) == b"HELLO"
+    assert told == ["stack-namespaces"]
+
+
+def test_an_abstract_server_and_one_by_path_are_behind_one_doorman(
+    server: socket.socket, tmp_path: Path
+) -> None:
+    name = f"torbox-test-{os.getpid()}"
+    with (
+        socket.socket(socket.AF_UNIX) as abstract,
+        doorman.listening(str(tmp_path / "one")) as one,
+        doorman.listening(str(tmp_path / "two")) as two,
+    ):
+        abstract.bind(f"\0{name}")
+        abstract.listen()
+        abstract.settimeout(10)
+        doors = [Door(one, f"@{name}", Shout, False), Door(two, str(tmp_path / "server"), Shout, False)]
+        with doorman.posted(doors):
+            for door, there in (("one", abstract), ("two", server)):
+                with socket.socket(socket.AF_UNIX) as end:
+                    end.connect(str(tmp_path / door))
+                    other, _ = there.accept()
+                    with other:
+                        end.sendall(b"hello")
+                        assert received(other, 5) == b"HELLO"

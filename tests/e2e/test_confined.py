@@ -6,40 +6,16 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from tests.support.confined import taken_over
 from tests.support.directories import open_directory
 from tests.support.patience import PATIENCE_S
 from tests.support.people import Person
 from tests.upstream.socks_server import TorLike, serving
 from torbox import landlock
 
-# Executed in the worker right behind its own sealing. OUT was open before.
-TAKEN_OVER = """
-import os, socket, errno, threading
-from torbox import confinement
-sealed = confinement.Confinement.seal
-def attempt(name, job):
-    try:
-        job()
-        said = "done"
-    except OSError as error:
-        said = errno.errorcode[error.errno]
-    os.write(OUT, f"{name}: {said}\\n".encode())
-def connect(port):
-    with socket.socket(FAMILY, socket.SOCK_STREAM) as sock:
-        sock.connect(("127.0.0.1", port))
-def seal(self):
-    global OUT
-    OUT = os.open(PATH, os.O_WRONLY | os.O_APPEND)
-    before = set(map(int, os.listdir("/proc/self/fd")))
-    sealed(self)
-    FAMILY_ATTEMPTS
-    os.write(OUT, b"end\\n")
-confinement.Confinement.seal = seal
-"""
 ATTEMPTS = """
     attempt("open", lambda: os.open("/etc/passwd", os.O_RDONLY))
     attempt("list", lambda: os.listdir("/"))
@@ -49,12 +25,6 @@ ATTEMPTS = """
     attempt("other", lambda: connect(OTHER))
     attempt("kill", lambda: os.kill(os.getppid(), 0))
 """
-
-
-def taken_over(path: Path, attempts: str, **names: object) -> str:
-    head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-    code = TAKEN_OVER.replace("    FAMILY_ATTEMPTS", attempts)
-    return f"{head}PATH = {str(path)!r}\n{code}".replace("FAMILY,", "socket.AF_INET,")
 
 
 def run(person: Person, change: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -123,6 +93,20 @@ def test_a_taken_over_worker_that_starts_anything_is_killed_and_the_sandbox_with
         assert done.returncode == 125
         assert "the network stack was killed by its own filter of system calls" in done.stderr
         assert out.read_text() == ""
+
+
+def test_what_keeps_a_worker_from_being_sealed_is_said_though_the_program_runs_by_then(
+    person: Person,
+) -> None:
+    change = (
+        "from torbox import privileges\n"
+        "def fault(): raise OSError(1, 'Operation not permitted', 'capabilities')\n"
+        "privileges.drop_capabilities = fault"
+    )
+    done = run(person, change, "--upstream", "block", "--", "sleep", "20")
+    assert done.returncode == 125
+    assert "confine the network stack: capabilities: Operation not permitted" in done.stderr
+    assert "the program was ended with it" in done.stderr
 
 
 def test_no_module_is_missing_once_the_worker_is_sealed(person: Person) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import display
+from tests.support.confined import taken_over
 from tests.support.display import Display
 from tests.support.people import Person
 from tests.support.processes import descendants, wait_until_gone
@@ -138,6 +139,62 @@ def test_an_untrusted_program_gets_no_picture_and_no_key_of_others(session: Sess
     )
     assert inside.stdout.splitlines() == [":0", "X0"]
     assert session.leftovers() == []
+
+
+HOSTILE = """
+    attempt("file", lambda: os.open(SECRET, os.O_RDONLY))
+    attempt("list", lambda: os.listdir("/"))
+    attempt("inet", lambda: socket.socket(socket.AF_INET))
+    attempt("server", lambda: socket.socket(socket.AF_UNIX).connect("/socket0"))
+    attempt("itself", lambda: socket.socket(socket.AF_UNIX).connect(SERVER))
+    attempt("kill", lambda: os.kill(os.getppid(), 0))
+"""
+PTRACE = {"x86_64": 101, "aarch64": 117}[os.uname().machine]
+ATTACKS = {
+    "": ["end"],
+    'os.execv("/bin/true", ["true"])': [],
+    "os.fork()": [],
+    f"import ctypes; ctypes.CDLL(None).syscall({PTRACE}, 0)": [],
+}
+
+
+@needs(*display.NEEDS, "xev")
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_doorman_who_is_taken_over_has_the_servers_socket_and_nothing_else(
+    person: Person, session: Session, screen: Display, attack: str
+) -> None:
+    secret = session.runtime / "secret"
+    secret.write_text("of the user's")
+    secret.chmod(0o644)
+    out = session.runtime / "out"
+    out.touch()
+    out.chmod(0o666)
+    server = f"/tmp/.X11-unix/X{screen.name[1:]}"
+    change = taken_over(out, f"{HOSTILE}    {attack}\n", doorman=True, SECRET=str(secret), SERVER=server)
+    run = ("run", "--profile", session.profile('x11 = "untrusted"'), "--upstream", "block", "echo", "ran")
+    done = subprocess.run(
+        person.altered(change, *run),
+        env=session.environment,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=60,
+    )
+    said = out.read_text().splitlines()
+    attempts = [
+        "file: EPERM",
+        "list: EPERM",
+        "inet: EAFNOSUPPORT",
+        "server: done",
+        "itself: ENOENT",
+        "kill: EPERM",
+    ]
+    assert said == [*attempts, *ATTACKS[attack]], done.stderr
+    if attack:
+        assert (done.returncode, done.stdout) == (125, "")
+        assert "start the desktop's doorman: it ended before it was ready" in done.stderr
+    else:
+        assert (done.returncode, done.stdout) == (0, "ran\n")
 
 
 @needs(*display.NEEDS, "xev")

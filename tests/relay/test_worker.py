@@ -32,8 +32,8 @@ from tests.relay.guest import (
 from tests.support.patience import PATIENCE_S
 from tests.upstream.socks_server import TorLike, echo, serving
 from torbox.netstack.tcp.state import State
-from torbox.relay.report import FAILED, READY
 from torbox.relay.worker import WorkerConfig, run_worker
+from torbox.report import FAILED, READY, Report
 from torbox.upstream.registry import parse_url
 from torbox.upstream.tor import new_isolation
 from torbox.upstream.url import UpstreamUrl
@@ -60,7 +60,7 @@ class Process:
                     os.close(descriptor)
                 if descriptors >= 0:
                     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-                os._exit(run_worker(config, theirs.fileno(), ready, stop))
+                os._exit(run_worker(config, theirs.fileno(), Report(ready), stop))
             finally:
                 os._exit(99)
         theirs.close()

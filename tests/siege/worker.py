@@ -20,6 +20,7 @@ from torbox.netstack.ring import POOL
 from torbox.network import reach_of
 from torbox.relay import worker
 from torbox.relay.relay import Relay
+from torbox.report import Report
 from torbox.upstream.registry import parse_url
 
 ISOLATION = b"\x55" * 32
@@ -71,7 +72,7 @@ def main() -> int:
     confinement.prepare()
     upstream = replace(upstream, path=confinement.path_of(upstream.path))
     config = worker.WorkerConfig(upstream, ISOLATION)
-    return worker.run_worker(config, tun, ready, stop, None, confinement.seal)
+    return worker.run_worker(config, tun, Report(ready), stop, None, confinement.seal)
 
 
 if __name__ == "__main__":

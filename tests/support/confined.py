@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from torbox.allowance import NOTHING
 from torbox.confinement import Confinement
@@ -15,6 +16,39 @@ from torbox.errors import SetupError
 from torbox.stack_filter import Reach
 
 NOBODY = 65534
+
+# Executed in the process that is taken over right behind its own sealing. OUT was open before.
+TAKEN_OVER = """
+import os, socket, errno, threading
+from torbox import confinement
+sealed = confinement.Confinement.seal
+def attempt(name, job):
+    try:
+        job()
+        said = "done"
+    except OSError as error:
+        said = errno.errorcode[error.errno]
+    os.write(OUT, f"{name}: {said}\\n".encode())
+def connect(port):
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.connect(("127.0.0.1", port))
+def seal(self):
+    global OUT
+    if self._reach.lets_in != DOORMAN:
+        return sealed(self)
+    OUT = os.open(PATH, os.O_WRONLY | os.O_APPEND)
+    sealed(self)
+    ATTEMPTS
+    os.write(OUT, b"end\\n")
+confinement.Confinement.seal = seal
+"""
+
+
+def taken_over(path: Path, attempts: str, *, doorman: bool = False, **names: object) -> str:
+    """Statements that a torbox is altered by (people.py): its worker, or its doorman, writes to `path`."""
+    head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
+    code = TAKEN_OVER.replace("    ATTEMPTS", attempts)
+    return f"{head}PATH = {str(path)!r}\nDOORMAN = {doorman}\n{code}"
 
 
 def confined(reach: Reach, job: Callable[[], object], groups: tuple[int, ...] = ()) -> str:

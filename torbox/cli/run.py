@@ -97,14 +97,16 @@ def run(options: argparse.Namespace) -> int:
         if options.verbose:
             say(f"upstream: {upstream.url}")
             say(f"program: {' '.join(the_plan.argv)}")
+        missing = _Missing()
         session = None
         if the_plan.desktop is not None:
             from torbox import desktop
 
             for line in the_plan.desktop.lines() if options.verbose else ():
                 say(line)
-            session = stack.enter_context(desktop.opened(the_plan.desktop))
-        missing = _Missing()
+            session = stack.enter_context(
+                desktop.opened(the_plan.desktop, the_plan.allow_missing, missing.tell)
+            )
         workers = stack.enter_context(
             contextlib.closing(network.Workers(the_plan, upstream.url, missing.tell))
         )
@@ -135,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
         privileges.settle()
         if session is not None:
             session.take_away_names()
-        supervisor = Supervisor(running, its_streams, signals, terminal, workers.pids)
+        supervisor = Supervisor(running, its_streams, signals, terminal, workers.pids, workers.last_words)
         if upstream.lease is not None:
             supervisor.watch(upstream.lease.fileno(), lambda: say(_TOR_ENDED))
         if session is not None and session.watched is not None:

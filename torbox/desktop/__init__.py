@@ -186,8 +186,15 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(shared: Shared | None) -> Iterator[Opened]:
-    """Make the cookie, the filter and the proxy, and end them with the block. Raises SetupError."""
+def opened(
+    shared: Shared | None,
+    allowed: frozenset[str] = frozenset(),
+    tell: Callable[[str, str], None] = lambda *_: None,
+) -> Iterator[Opened]:
+    """Make the cookie, the filter and the proxy, and end them with the block. Raises SetupError.
+
+    `tell(name, why)` hears of each protection of theirs that is missing and `allowed` to be.
+    """
     found = Opened()
     if shared is None or not (shared.display or shared.pulse or shared.bus):
         yield found
@@ -209,11 +216,18 @@ def opened(shared: Shared | None) -> Iterator[Opened]:
             stack.enter_context(held)
             if shared.x11_trusted:
                 _write(f"{shared.directory}/Xauthority", x11.xauthority(cookie))
-        found.watched = _start(shared, cookie, held, stack)
+        found.watched = _start(shared, cookie, held, stack, allowed, tell)
         yield found
 
 
-def _start(shared: Shared, cookie: bytes, held: socket.socket | None, stack: contextlib.ExitStack) -> int:
+def _start(
+    shared: Shared,
+    cookie: bytes,
+    held: socket.socket | None,
+    stack: contextlib.ExitStack,
+    allowed: frozenset[str],
+    tell: Callable[[str, str], None],
+) -> int:
     """The doors of a sandbox and the bus's proxy; what is given is readable once one of them has ended.
 
     `held` keeps the X server's cookie valid. To a server that does not know it (one that has been restarted)
@@ -240,7 +254,7 @@ def _start(shared: Shared, cookie: bytes, held: socket.socket | None, stack: con
     ended = stack.enter_context(select.epoll())
     if doors:
         lifeline = None if shared.x11_trusted else held
-        ended.register(stack.enter_context(doorman.posted(doors, lifeline)), select.EPOLLIN)
+        ended.register(stack.enter_context(doorman.posted(doors, lifeline, allowed, tell)), select.EPOLLIN)
     if shared.bus:
         proxy = bus.Proxy(bus.address(to_the_bus), f"{shared.directory}/bus", shared.bus_options)
         stack.callback(proxy.end)

@@ -5,8 +5,9 @@
            ◄──         ◄──             where the protocol has some (D-Bus)
 
 One process for all, forked before the sandbox, without the caller's descriptors; it dies with torbox. It
-parses what the program inside sends, so it gives up what an ordinary process can: new privileges, core dumps,
-and being looked at. What a direction holds is bounded: no more is read until that has gone on.
+parses what the program inside sends, so before it lets anybody in it is confined as the network stack is
+(confinement.py): what is left to it are its listeners, the servers' sockets, and passing bytes and
+descriptors. What a direction holds is bounded: no more is read until that has gone on.
 
 Where what is said to a server holds only as long as that server lives (an X server's cookie), a connection to
 it is the doorman's lifeline: when it ends he leaves, and nobody is shown in to the server that comes next.
@@ -25,14 +26,19 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from torbox import privileges
+from torbox import privileges, report
+from torbox.allowance import Allowance
+from torbox.confinement import Confinement
 from torbox.errors import SetupError
+from torbox.report import Report
+from torbox.stack_filter import Reach
 
 _CHUNK = 64 << 10  # bytes that are read at a time
 _HELD_MAX = 256 << 10  # bytes that a direction holds before no more is read for it
 _DESCRIPTORS_MAX = 16  # in one message, as dbus-daemon has it by default
 _PASSAGES_MAX = 64  # of all doors together; who comes then waits in the kernel's queue
 _QUEUE = 16  # connections that wait to be let in
+_STEP = "start the desktop's doorman"
 
 
 class Judge(Protocol):
@@ -232,10 +238,24 @@ def _address(path: str) -> str:
 
 
 @contextlib.contextmanager
-def posted(doors: list[Door], lifeline: socket.socket | None = None) -> Iterator[int]:
-    """A process that serves these doors for the time of the block, and its pidfd."""
-    pid = _fork(doors, lifeline)
+def posted(
+    doors: list[Door],
+    lifeline: socket.socket | None = None,
+    allowed: frozenset[str] = frozenset(),
+    tell: Callable[[str, str], None] = lambda *_: None,
+) -> Iterator[int]:
+    """A process that serves these doors for the time of the block, and its pidfd.
+
+    SetupError if it cannot be confined; but what is `allowed` to be missing (allowance.py) is told.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    with open(reader, "rb", buffering=0):
+        pid = _fork(doors, lifeline, allowed, Report(writer))
+        os.close(writer)
+        reason = report.hear(reader, tell)
     try:
+        if reason is not None:
+            raise SetupError(_STEP, 0, reason or "it ended before it was ready")
         pidfd = os.pidfd_open(pid)
         try:
             yield pidfd
@@ -257,7 +277,7 @@ def listening(path: str) -> socket.socket:
     return listener
 
 
-def _fork(doors: list[Door], lifeline: socket.socket | None) -> int:
+def _fork(doors: list[Door], lifeline: socket.socket | None, allowed: frozenset[str], told: Report) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -265,12 +285,28 @@ def _fork(doors: list[Door], lifeline: socket.socket | None) -> int:
     try:
         listeners = [door.listener for door in doors]
         ends = listeners if lifeline is None else [*listeners, lifeline]
-        privileges.detach(parent, [end.fileno() for end in ends])
-        privileges.settle()
+        privileges.detach(parent, [told.fileno(), *(end.fileno() for end in ends)])
+        doors = _confined(doors, Allowance(allowed, told.missing), parent)
+        told.ready()
+        told.close()
         gc.enable()  # which torbox's own start does without
         serve(doors, lifeline)
+    except BaseException as error:  # the last resort: torbox says it, as long as nobody was let in
+        told.failed(report.reason_of(error))
     finally:
         os._exit(1)
+
+
+def _confined(doors: list[Door], allowance: Allowance, parent: int) -> list[Door]:
+    """The doors as this process sees them from here on. SetupError."""
+    servers = tuple(dict.fromkeys(door.server for door in doors))
+    reach = Reach((socket.AF_UNIX,), paths=servers, lets_in=True)
+    confinement = Confinement(reach, allowance, "the desktop's doorman")
+    confinement.prepare()
+    privileges.settle()
+    privileges.die_with_parent(parent)  # forgotten by the kernel if credentials change (prctl(2))
+    confinement.seal()
+    return [door._replace(server=confinement.path_of(door.server)) for door in doors]
 
 
 def _end(pid: int) -> None:

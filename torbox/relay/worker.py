@@ -2,7 +2,8 @@
 """The worker process: one tun queue, one stack, one upstream, one loop.
 
 The parent forks it with a tun descriptor, a pipe to tell that it is ready, and a descriptor whose end of
-file (or any byte) tells it to stop: when the parent dies, so does the worker, even without a signal. It
+file (or any byte) tells it to stop: when the parent dies, so does the worker, even without a signal. The
+pipe is held until it is sealed, so that what keeps it from that can be said. It
 prints nothing and logs nothing. What it was given is plain values, so that it can be started by fork
 or by exec alike.
 
@@ -32,7 +33,7 @@ from torbox.relay.memory import Memory
 from torbox.relay.policy import Rules, network
 from torbox.relay.reactor import Reactor
 from torbox.relay.relay import MAX_FINISHED, Relay
-from torbox.relay.report import FAILED, READY
+from torbox.report import Report
 from torbox.upstream.interface import Upstream
 from torbox.upstream.registry import open_upstream
 from torbox.upstream.url import UpstreamUrl
@@ -70,13 +71,13 @@ class WorkerConfig:
 def run_worker(
     config: WorkerConfig,
     device_fd: int,
-    ready_fd: int,
+    report: Report,
     stop_fd: int,
     section: Section | None = None,
     seal: Callable[[], None] | None = None,
     capture_fd: int = -1,
 ) -> int:
-    """Serve until `stop_fd` says or the tun is gone; the exit status, 0 or 1. Closes `ready_fd`.
+    """Serve until `stop_fd` says or the tun is gone; the exit status, 0 or 1. Closes the report once sealed.
 
     `section` is this worker's share of the names, if the tun has several queues. It raises what `seal` does.
     All packets are written to `capture_fd`, unless that is negative; see CapturingDevice.
@@ -88,11 +89,17 @@ def run_worker(
         relay = make_relay(config, device_fd, reactor, section, capture_fd)
         reactor.register(stop_fd, stopped.append)
     except (TorboxError, OSError, ValueError) as error:
-        _tell(ready_fd, FAILED + str(error).encode("utf-8", "backslashreplace"))
+        report.failed(str(error))
         return 1
+
+    def seal_and_be_silent() -> None:
+        if seal is not None:
+            seal()
+        report.close()
+
     try:
-        if _tell(ready_fd, READY):
-            serve(relay, stopped, seal)
+        if report.ready():
+            serve(relay, stopped, seal_and_be_silent)
     except OSError:  # reading or writing the tun: its namespace is gone, or its interface is down
         return 0 if stopped else 1
     finally:
@@ -101,23 +108,11 @@ def run_worker(
     return 0
 
 
-def _tell(ready_fd: int, message: bytes) -> bool:
-    """Say it and close; false if nobody is there any more to hear it."""
-    try:
-        os.write(ready_fd, message)
-    except BrokenPipeError:
-        return False
-    finally:
-        os.close(ready_fd)
-    return True
-
-
-def serve(relay: Relay, stopped: list[int], seal: Callable[[], None] | None = None) -> None:
+def serve(relay: Relay, stopped: list[int], seal: Callable[[], None]) -> None:
     """Turn after turn, until something is in `stopped`; what was put off is done before."""
     relay.names.warm_up()
     memory = Memory(relay)
-    if seal is not None:
-        seal()
+    seal()
     gc.enable()
     gc.freeze()
     gc.set_threshold(COLLECT_AT, 20, 20)
