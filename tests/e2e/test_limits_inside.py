@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -118,7 +119,8 @@ def delegated_above(person: Person) -> str | None:
     from torbox import cgroup
 
     if os.geteuid() and os.geteuid() == person.uid:
-        return cgroup._delegated({"memory", "pids", "cpu"}, cgroup._OWN, cgroup._MOUNTS)
+        with contextlib.suppress(cgroup.NoGroup):
+            return cgroup._above({"memory", "pids", "cpu"}, cgroup._OWN, cgroup._MOUNTS)
     return None
 
 
