@@ -43,7 +43,6 @@ TESTED_IN = {
     "torbox.netstack.wire.vnet": "netstack/wire/test_formats.py",
     # A flow is nothing without its relay, a stream nothing without its upstream.
     "torbox.relay.counters": "relay/test_relay.py",
-    "torbox.relay.report": "relay/test_worker.py",
     # The keeper is a process of its own, seen through its leases.
     "torbox.tor.keeper": "tor/test_lease.py",
     # Every run of the whole command goes through these; what they do shows in the program and its caller.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -39,7 +40,7 @@ def made(
 
 
 def texts(paths: list[Path_or_text] | None) -> str:
-    return str([str(path) for path in paths or []])
+    return json.dumps([str(path) for path in paths or []])
 
 
 def shared(found: SandboxPlan) -> list[tuple[str, str, bool]]:
@@ -177,10 +178,12 @@ def test_a_memory_stick_is_shared_and_what_holds_them_is_not(
         ("docker.sock", "a container engine"),
         ("S.gpg-agent", "an agent"),
         ("agent.815", "an agent"),
+        ("two\nlines/bus", "D-Bus"),
     ],
 )
 def test_sockets_that_lead_out_of_the_sandbox_are_refused(home: Path, name: str, speaks: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
+        (home / name).parent.mkdir(exist_ok=True)
         server.bind(str(home / name))
         assert f"is not shared: it is a socket of {speaks}" in fault(home, [f"~/{name}"])
 

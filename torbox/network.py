@@ -120,18 +120,12 @@ class Workers:
                 self.pids.append(pid)
                 os.close(ready_end)
             for reader in readers:
-                answer = self._note_missing(reader.read(_REPORT_LIMIT))
+                missing, answer = report.parse_missing(reader.read(_REPORT_LIMIT))
+                for name, why in missing:
+                    self._tell(name, why)
                 if answer != report.READY:
                     reason = answer.removeprefix(report.FAILED).decode("utf-8", "replace")
                     raise SetupError(_STEP, 0, reason or "a worker ended before it was ready")
-
-    def _note_missing(self, answer: bytes) -> bytes:
-        """What a worker says besides that it does without a protection."""
-        while answer.startswith(report.MISSING):
-            line, _, answer = answer.removeprefix(report.MISSING).partition(b"\n")
-            name, _, why = line.decode("utf-8", "replace").partition("\0")
-            self._tell(name, why)
-        return answer
 
     def _reach(self) -> Reach:
         return Reach() if self._plan.is_locked else reach_of(self._upstream)
@@ -231,7 +225,7 @@ def _work(
         privileges.detach(parent, [end for end in ends if end != NO_CAPTURE])
 
         def tell(name: str, why: str) -> None:
-            os.write(ends.ready, report.MISSING + f"{name}\0{why}\n".encode("utf-8", "replace"))
+            os.write(ends.ready, report.emit_missing(name, why))
 
         confinement = Confinement(reach, Allowance(allowed, tell))
         confinement.prepare()

@@ -27,7 +27,7 @@ from torbox.mounts import Bind, MountOp, Overlay, Symlink, TextFile
 from torbox.profiles.model import Profile, why_never_shared
 from torbox.ways import follow, is_in, lies_in_by_alias, overlap, overlap_by_alias, places, quoted
 
-_MEDIA = r"/run/media/[^/]+/.+"  # udisks(8) mounts there: file systems, no daemon's sockets
+_MEDIA = r"(?s)/run/media/[^/]+/.+"  # udisks(8) mounts there: file systems, no daemon's sockets
 
 # Sockets by name and place, and what speaks through them. Whoever renames one shares it knowingly.
 _SOCKETS = (
@@ -344,7 +344,7 @@ class _Judge:
         bus = self._environ.get("DBUS_SESSION_BUS_ADDRESS", "")
         why = ""
         for pattern, speaks in _SOCKETS:
-            if re.fullmatch(pattern, source):
+            if re.fullmatch(pattern, source, re.DOTALL):  # a name may have line breaks
                 why = speaks
         if f"path={source}" in re.split(r"[:,;]", bus):
             why = _SOCKETS[0][1]
