@@ -20,10 +20,10 @@ Whatever limits there are, the sandbox's programs are the first that the kernel 
 
 from __future__ import annotations
 
-import os
 import resource
 from typing import NamedTuple
 
+from torbox import memory as memory_here
 from torbox.errors import SetupError
 
 STEP = "set limits"
@@ -59,11 +59,6 @@ class Limits(NamedTuple):
         return [first, f"else {_size(self.memory_of_each)} of memory for each process; by rlimits"]
 
 
-def machines_memory() -> int:
-    """Bytes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def bytes_of(size: str, whole: int) -> int:
     """What a size of a profile means: "512M", or "25%" of `whole`; 0 of the empty text."""
     if not size:
@@ -82,11 +77,11 @@ def of_profile(
     is_said: bool,
     whole: int | None = None,
 ) -> Limits:
-    """The limits that a profile's values mean on a machine with `whole` bytes of memory, this one's if None.
+    """The limits that a profile's values mean where there are `whole` bytes of memory, as here if None.
 
     `is_said`: one that a control group can hold is not the default.
     """
-    whole = machines_memory() if whole is None else whole
+    whole = memory_here.total() if whole is None else whole
     wanted = bytes_of(memory, whole)
     return Limits(
         memory=wanted,

@@ -344,7 +344,8 @@ class Limits:
         Text("a size", _check_size_if_any),
         "Memory for all programs together, files in memory included, in a control group, which does not "
         "swap; without one, for the private memory of each process alone, with a warning. A number of bytes, "
-        "with K, M, G or T, or % of this machine's memory. Empty: for the private memory of each process, "
+        "with K, M, G or T, or % of this machine's memory, or of a container's that has less. Empty: for the "
+        "private memory of each process, "
         "75% of the machine's, but not less than 4G.",
         default="",
         example='"2G"',
