@@ -15,7 +15,7 @@ from torbox.errors import ProfileError
 from torbox.mounts import Bind, Symlink
 from torbox.plan import SandboxPlan
 from torbox.profiles import load
-from torbox.profiles.model import why_never_shared
+from torbox.profiles.checks import why_never_shared
 
 Path_or_text = Path | str
 

@@ -9,7 +9,7 @@ from tests.support.directories import profile
 from tests.support.people import Person
 from torbox import memory, system
 from torbox.mounts import Bind, Cover, Proc, Tmpfs
-from torbox.profiles.model import MEMORY
+from torbox.profiles.checks import MEMORY
 
 
 def test_no_bind_reaches_what_sockets_and_secrets_live_in() -> None:

@@ -33,8 +33,9 @@ from typing import NamedTuple
 from torbox import shares, system, trees
 from torbox.errors import InUseError, ProfileError, SetupError, UsageError
 from torbox.mounts import Bind, Cover, MountOp, Overlay, TextFile
+from torbox.profiles.checks import HOME, why_never_shared, why_no_home_name
 from torbox.profiles.kinds import did_you_mean, show
-from torbox.profiles.model import HOME, Profile, why_never_shared, why_no_home_name
+from torbox.profiles.model import Profile
 from torbox.ways import follow, quoted
 
 _REMOVED = ".removed-"  # begins the name of what is being removed; no home's name begins so

@@ -2,7 +2,7 @@
 """What a profile or the command line shares of the host, judged: each path becomes a bind, or a fault
 that says why not.
 
-A path is judged three times. As it is written, when the profile is read (profiles/model.py). As what
+A path is judged three times. As it is written, when the profile is read (profiles/checks.py). As what
 it leads to, here: the same rules, and those that need to look at the host. And when it is opened
 (mounts.py), where the path found here must be there without a symlink.
 
@@ -24,7 +24,8 @@ from typing import NamedTuple, TypeVar
 
 from torbox.errors import ProfileError
 from torbox.mounts import Bind, MountOp, Overlay, Symlink, TextFile
-from torbox.profiles.model import Profile, why_never_shared
+from torbox.profiles.checks import why_never_shared
+from torbox.profiles.model import Profile
 from torbox.ways import follow, is_in, lies_in_by_alias, overlap, overlap_by_alias, places, quoted
 
 _MEDIA = r"(?s)/run/media/[^/]+/.+"  # udisks(8) mounts there: file systems, no daemon's sockets
