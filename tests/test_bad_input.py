@@ -178,7 +178,7 @@ def test_a_name_is_held_while_its_sandbox_runs(person: Person) -> None:
     )
     assert first.stdout is not None
     assert first.stdout.readline() == "up\n"
-    said = complaint(person.run("run", *options, "--", "true"), 2)
+    said = complaint(person.run("run", *options, "--", "true"), 125)
     assert "is running" in said
     first.communicate("\n", timeout=20)
     assert person.run("run", *options, "--", "true").returncode == 0

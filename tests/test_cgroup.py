@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 
 from torbox import cgroup
+from torbox.cgroup import NoGroup
 from torbox.errors import SetupError
 from torbox.limits import Limits
 
 WANTED = Limits(memory=1 << 30, processes=100, cpu=150)
-SESSION = "/user.slice/user@1000.service/app.slice/terminal.scope"
+GIVEN = "/work/given"
+SESSION = f"{GIVEN}/part/leaf"
 
 
 class Tree:
-    """A hierarchy of version 2 at `root`; this process's group is SESSION."""
+    """A hierarchy of version 2 at `root`; this process's group is SESSION, which was delegated with GIVEN."""
 
     def __init__(self, root: Path) -> None:
+        self.marked = {GIVEN}
         self.root = root / "cgroup"
         self.own = root / "own"
         self.own.write_text(f"4:memory:/old\n0::{SESSION}\n")
@@ -47,47 +50,135 @@ class Tree:
     def give(self, path: str, controllers: str) -> None:
         (self.directory(path) / "cgroup.subtree_control").write_text(controllers)
 
-    def make(self, limits: Limits = WANTED) -> cgroup.Group | None:
+    def is_in(self, path: str) -> None:
+        self.own.write_text(f"0::{path}\n")
+
+    def make(self, limits: Limits = WANTED) -> cgroup.Group:
         return cgroup.make(limits, own=str(self.own), mounts=str(self.mounts))
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    return Tree(tmp_path)
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    made = Tree(tmp_path)
+    monkeypatch.setattr(
+        cgroup, "_is_marked", lambda path: path in {str(made.directory(each)) for each in made.marked}
+    )
+    return made
 
 
 def test_the_group_is_made_in_the_nearest_that_gives_what_is_wanted(tree: Tree) -> None:
-    tree.give("/user.slice/user@1000.service", "cpu memory pids")
+    tree.give(GIVEN, "cpu memory pids")
     group = tree.make()
-    assert group is not None
-    assert Path(group.path).parent == tree.directory("/user.slice/user@1000.service")
+    assert Path(group.path).parent == tree.directory(GIVEN)
     written = {name: Path(group.path, name).read_text() for name in ("pids.max", "memory.max", "cpu.max")}
     assert written == {"pids.max": "102", "memory.max": str(1 << 30), "cpu.max": "150000 100000"}
     assert not Path(group.path, "memory.swap.max").exists()
     group = tree.make(Limits(memory=1 << 30, processes=100))
-    assert group is not None
-    assert Path(group.path).parent == tree.directory("/user.slice/user@1000.service/app.slice")
+    assert Path(group.path).parent == tree.directory(f"{GIVEN}/part")
 
 
 def test_there_is_none_where_nobody_gives_it(tree: Tree) -> None:
-    assert tree.make() is None
+    with pytest.raises(NoGroup, match="/work/given does not give cpu, memory, pids"):
+        tree.make()
     tree.mounts.write_text("")
-    assert tree.make(Limits(processes=5)) is None
+    with pytest.raises(NoGroup, match="no control groups of version 2"):
+        tree.make(Limits(processes=5))
     tree.own.write_text("3:memory:/x\n")
-    assert tree.make(Limits(processes=5)) is None
+    with pytest.raises(NoGroup, match="no control groups of version 2"):
+        tree.make(Limits(processes=5))
+
+
+def test_there_is_none_beyond_what_was_delegated(tree: Tree) -> None:
+    tree.give("/work", "cpu memory pids")
+    with pytest.raises(NoGroup, match="/work/given does not give"):
+        tree.make()
+    tree.marked = set()  # as in a container, where nobody marks and all of it is this user's
+    assert Path(tree.make().path).parent == tree.directory("/work")
+
+
+def test_there_is_none_beside_systemds_units(tree: Tree) -> None:
+    """A session's systemd has user@1000.service delegated to it, mark and all, but not to its units."""
+    tree.give(GIVEN, "cpu memory pids")
+    (tree.directory(GIVEN) / "init.scope").mkdir()
+    for wanted in (WANTED, Limits(processes=5)):
+        with pytest.raises(NoGroup, match="/work/given is systemd's"):
+            tree.make(wanted)
+    assert not list(tree.root.glob("**/torbox-*"))
+    tree.marked = set()
+    with pytest.raises(NoGroup, match="/work/given is systemd's"):
+        tree.make()
+
+
+def test_a_scope_of_its_own_is_made_to_give_and_its_processes_go_into_a_leaf(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.is_in(GIVEN)
+    scope = tree.directory(GIVEN)
+    running = {scope: ["12", "13"], scope / "outside": []}
+    busy = [True]  # 12 starts 14 while it is moved
+
+    def write(path: str, value: str) -> None:
+        group, name = Path(path).parent, Path(path).name
+        if name == "cgroup.procs":
+            running[scope].remove(value)
+            running[group].append(value)
+            if busy.pop() if busy else False:
+                running[scope].append("14")
+        elif name == "cgroup.subtree_control" and running[scope]:
+            (scope / "cgroup.procs").write_text("\n".join(running[scope]))
+            raise OSError(errno.EBUSY, "busy")
+        Path(path).write_text(value)
+
+    (scope / "cgroup.procs").write_text("12\n13\n")
+    monkeypatch.setattr(cgroup, "_write", write)
+    assert Path(tree.make().path).parent == scope
+    assert running == {scope: [], scope / "outside": ["12", "13", "14"]}
+    assert (scope / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
+def test_processes_are_moved_only_where_it_was_delegated_to_them(tree: Tree) -> None:
+    tree.is_in("/")
+    tree.give("/", "")
+    with pytest.raises(NoGroup, match="does not give"):
+        tree.make()
+    assert not (tree.root / "outside").exists()
+
+
+def test_it_is_told_why_a_scope_cannot_be_made_to_give(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.is_in(GIVEN)
+
+    def write(path: str, _value: str) -> None:
+        raise OSError(errno.EBUSY if path.endswith("subtree_control") else errno.ESRCH, "")
+
+    monkeypatch.setattr(cgroup, "_write", write)
+    with pytest.raises(NoGroup, match="cannot be made to give cpu, memory, pids: Device or resource busy"):
+        tree.make()
 
 
 def test_there_is_none_where_it_is_not_this_users(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree.give("/user.slice/user@1000.service/app.slice", "cpu memory pids")
+    tree.give(f"{GIVEN}/part", "cpu memory pids")
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "cgroup.procs" not in path and real(path, mode))
-    assert tree.make() is None
+    with pytest.raises(NoGroup, match="leaf is not this user's"):
+        tree.make()
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert tree.make() is None
+    with pytest.raises(NoGroup, match="leaf is not this user's"):
+        tree.make()
+
+
+def test_it_is_told_why_none_was_made(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.give(f"{GIVEN}/part", "cpu memory pids")
+
+    def mkdir(path: str, _mode: int) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(NoGroup, match=r"torbox-\d+: Resource temporarily unavailable"):
+        tree.make()
 
 
 def test_a_limit_that_cannot_be_written_stops_the_start(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree.give("/user.slice/user@1000.service/app.slice", "cpu memory pids")
+    tree.give(f"{GIVEN}/part", "cpu memory pids")
 
     def write(path: str, _value: str) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -99,12 +190,11 @@ def test_a_limit_that_cannot_be_written_stops_the_start(tree: Tree, monkeypatch:
 
 
 def test_it_is_entered_and_what_others_left_behind_is_removed(tree: Tree) -> None:
-    above = tree.directory("/user.slice/user@1000.service/app.slice")
+    above = tree.directory(f"{GIVEN}/part")
     left, used = above / "torbox-999999999", above / f"torbox-{os.getppid()}"
     left.mkdir()
     used.mkdir()
     group = tree.make(Limits(processes=5))
-    assert group is not None
     group.enter()
     assert Path(group.path, "cgroup.procs").read_text() == "0"
     assert not left.exists()
@@ -114,9 +204,9 @@ def test_it_is_entered_and_what_others_left_behind_is_removed(tree: Tree) -> Non
 
 
 def test_one_that_a_killed_torbox_of_the_same_number_left_is_in_nobodys_way(tree: Tree) -> None:
-    above = tree.directory("/user.slice/user@1000.service/app.slice")
+    above = tree.directory(f"{GIVEN}/part")
     (above / f"torbox-{os.getpid()}").mkdir()
-    assert tree.make(Limits(processes=5)) is not None
+    assert Path(tree.make(Limits(processes=5)).path).parent == above
 
 
 def test_it_is_removed_at_the_end(tmp_path: Path) -> None:

@@ -138,6 +138,13 @@ def test_what_will_be_in_force_is_told_before_it_is_tried() -> None:
 
 
 def test_processor_time_takes_a_control_group() -> None:
-    limits.see_whether_rlimits_do(of(memory="2G"))
-    with pytest.raises(SetupError, match=r"limits\.cpu"):
-        limits.see_whether_rlimits_do(of(cpu=50))
+    limits.see_whether_rlimits_do(of(memory="2G"), "why")
+    with pytest.raises(SetupError, match=r"limits\.cpu.*: why\nTry\n.* -p Delegate=yes "):
+        limits.see_whether_rlimits_do(of(cpu=50), "why")
+
+
+def test_it_is_said_why_memory_is_held_to_only_in_part() -> None:
+    assert limits.shortfall(of(), "why") == ""
+    said = limits.shortfall(of(memory="2G"), "this is systemd's")
+    assert "(this is systemd's)" in said
+    assert said.endswith("systemd-run --user --scope -p Delegate=yes torbox run …")

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from torbox import names
-from torbox.errors import SetupError, UsageError
+from torbox.errors import InUseError, SetupError, UsageError
 
 
 def test_a_name_is_held_once_and_free_again_afterwards(tmp_path: Path) -> None:
     environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
     with names.claim("work", environ, "/nowhere"):
-        with pytest.raises(UsageError, match="is running"), names.claim("work", environ, "/nowhere"):
+        with pytest.raises(InUseError, match="is running"), names.claim("work", environ, "/nowhere"):
             pass
         with names.claim("play", environ, "/nowhere"):
             pass

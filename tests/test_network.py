@@ -10,18 +10,18 @@ import pytest
 
 from tests.support.people import Person
 
-OWN = ("203.0.113.5", "2606:4700::7")  # the machine's, in a network of the test's own
+OWN = ("192.175.48.5", "2606:4700::7")  # the machine's, in a network of the test's own
 NAMES = ("_gateway", "_outbound", "_localdnsstub", "box", "box.example.com", "x.localdomain", "nas.home.arpa")
 
 # As the machine: its addresses, a site that listens on all of them, a SOCKS proxy, and torbox.
 MACHINE = r"""
 set -e
 ip link set lo up
-ip addr add 203.0.113.5/32 dev lo
+ip addr add 192.175.48.5/32 dev lo
 ip addr add 2606:4700::7/128 dev lo nodad
 mount --make-rprivate /
 mkdir /tmp/$$ && mount -t tmpfs none /tmp/$$
-printf '127.0.0.1 localhost\n203.0.113.5 box.example.com box\n' > /tmp/$$/hosts
+printf '127.0.0.1 localhost\n192.175.48.5 box.example.com box\n' > /tmp/$$/hosts
 mount --bind /tmp/$$/hosts /etc/hosts
 umount -l /tmp/$$ && rmdir /tmp/$$
 hostname box.example.com

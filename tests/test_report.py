@@ -30,6 +30,21 @@ def test_it_is_ready_after_it_has_said_what_it_does_without(pipe: tuple[int, Rep
     assert told == [("landlock", "Landlock: Operation not permitted"), ("seccomp", "\x01")]
 
 
+@pytest.mark.parametrize(
+    "why", ["", "no such thing", "set up: /a\nb: denied", "\n\n", "a\0b", "\x01\x02", "\udc80"]
+)
+def test_what_is_missing_is_told_whatever_the_reason_and_hides_nothing(
+    pipe: tuple[int, Report], why: str
+) -> None:
+    reader, told = pipe
+    told.missing("landlock", why)
+    told.missing("seccomp", "x")
+    told.failed("why\nnot")
+    heard: list[tuple[str, str]] = []
+    assert hear(reader, lambda *each: heard.append(each)) == "why\nnot"
+    assert heard == [("landlock", why.replace("\n", " ").replace("\udc80", "?")), ("seccomp", "x")]
+
+
 def test_a_reason_is_heard_before_and_after_it_is_ready(pipe: tuple[int, Report]) -> None:
     reader, report = pipe
     report.ready()

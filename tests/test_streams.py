@@ -169,10 +169,11 @@ def test_a_full_disk_is_told(person: Person, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
-def test_closed_streams_are_empty_ones(person: Person, folder: Path, closed: str) -> None:
-    done = shell(person, folder, f"$RUN sh -c 'cat; echo out; echo err >&2; exit 7' {closed}; echo $?")
-    assert done.stdout.split()[-1] == "7"
-    assert "bug" not in done.stderr
+def test_closed_streams_are_closed_inside_too(person: Person, folder: Path, closed: str) -> None:
+    program = "cat; a=$?; echo out; b=$?; echo err >&2; exit $((a * 4 + b * 2 + $? + 100))"
+    script = f"$RUN sh -c '{program}' {closed}; echo $?"
+    inside, outside = (shell(person, folder, text) for text in (script, script.replace("$RUN", "")))
+    assert (inside.stdout, inside.stderr) == (outside.stdout, outside.stderr)
 
 
 def test_the_script_that_a_shell_reads_cannot_be_added_to(person: Person, folder: Path) -> None:

@@ -7,9 +7,9 @@ import os
 
 from tests.support.directories import profile
 from tests.support.people import Person
-from torbox import system
+from torbox import memory, system
 from torbox.mounts import Bind, Cover, Proc, Tmpfs
-from torbox.profiles.model import MEMORY
+from torbox.profiles.checks import MEMORY
 
 
 def test_no_bind_reaches_what_sockets_and_secrets_live_in() -> None:
@@ -62,14 +62,15 @@ def test_all_that_is_in_memory_together_is_at_most_half_of_it() -> None:
     sized = {op.target: op for op in system.parts() if isinstance(op, Tmpfs) and op.target != "/dev"}
     sized["~"] = system.memory("~", "~", {})
     assert sized.keys() == system.SIZES.keys() == set(MEMORY)
-    assert sum(int(op.size.rstrip("%")) for op in sized.values()) <= 50
+    assert sum(percent for percent, _ in system.SIZES.values()) <= 50
+    assert all(op.size == memory.tmpfs_size(f"{system.SIZES[name][0]}%") for name, op in sized.items())
     assert all(op.files for op in sized.values())
     assert sum(op.files for op in sized.values()) * 1024 < 1 << 30  # bytes of the kernel's, in no size
 
 
 HELD = """
-import os
-memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+import os, sys
+memory = int(sys.argv[1])
 for path in ('/home/user', '/tmp', '/dev/shm', '/var/tmp', '/run'):
     found = os.statvfs(path)
     print(path, round(100 * found.f_blocks * found.f_frsize / memory), found.f_files)
@@ -78,7 +79,9 @@ for path in ('/home/user', '/tmp', '/dev/shm', '/var/tmp', '/run'):
 
 def held(person: Person, *options: str) -> dict[str, tuple[int, int]]:
     """Percent of memory and number of files that each may hold, by its path, as the program sees it."""
-    done = person.run("run", "--upstream", "block", *options, "--", "python3", "-c", HELD)
+    done = person.run(
+        "run", "--upstream", "block", *options, "--", "python3", "-c", HELD, str(memory.total())
+    )
     assert done.returncode == 0, done.stderr
     return {
         path: (int(percent), int(files)) for path, percent, files in map(str.split, done.stdout.splitlines())

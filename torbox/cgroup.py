@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A control group of the sandbox's own, version 2, where this user may make one; cgroups(7).
 
-    /sys/fs/cgroup/…/user@1000.service/app.slice     the nearest one above that is this user's (delegated)
-      ├── …terminal….scope                           and gives its children what is to be limited
-      └── torbox-PID                                 made, entered by the sandbox's first process, removed
+    …/app.slice/run-….scope      delegated: `systemd-run --user --scope -p Delegate=yes torbox …`
+      ├── outside                where its processes go, for one that has any gives its children nothing
+      └── torbox-PID             made, entered by the sandbox's first process, removed
+
+Only in what is delegated: every group has one writer (Linux, cgroup-v2.rst, "Delegation"), and a session's is
+systemd's own although its directories are the user's: it may take away again what it did not write. A group
+is delegated if systemd has marked it so (`user.delegate`, systemd 251), or where this user may write and no
+systemd is in charge.
 
 The process enters it before it makes its namespaces, so that its cgroup namespace begins there and shows no
 path of the host's. A group that a killed torbox left behind is empty, and removed by the next one beside it.
-
-systemd has it so in a user's session by default (`Delegate=` of user@.service); a login by ssh is in a scope
-of root's, and needs `systemd-run --user --scope torbox …`.
 """
 
 from __future__ import annotations
@@ -25,9 +27,17 @@ from torbox.limits import STEP, Limits
 _OWN = "/proc/self/cgroup"
 _MOUNTS = "/proc/self/mountinfo"
 _PREFIX = "torbox-"
+_LEAF = "outside"
+_MARK, _MARKED = "user.delegate", b"1"  # systemd.resource-control(5), Delegate=
+_MANAGER = "init.scope"  # every systemd, a session's and a container's too, puts itself there
+_ATTEMPTS = 8  # to empty a group in which a process may just be starting another
 _EXTRA_PROCESSES = 2  # the namespaces' holder and init, which are the sandbox's but not the program's
 _PERIOD_US = 100_000  # of cpu.max; the kernel's default
 _GONE_WITHIN_S = 2.0  # killed processes are gone in milliseconds
+
+
+class NoGroup(Exception):
+    """This user can make no such group here; the text says why."""
 
 
 class Group:
@@ -54,21 +64,19 @@ class Group:
                 os.rmdir(self.path)
 
 
-def make(limits: Limits, *, own: str = _OWN, mounts: str = _MOUNTS) -> Group | None:
-    """A group that holds to what of these limits it can; None if this user cannot make one here.
+def make(limits: Limits, *, own: str = _OWN, mounts: str = _MOUNTS) -> Group:
+    """A group that holds to what of these limits it can. NoGroup if this user cannot make one here.
 
     SetupError if one was made that the limits cannot be written to.
     """
     values = _values(limits)
-    above = _delegated({name.partition(".")[0] for name in values}, own, mounts)
-    if above is None:
-        return None
+    above = _above({name.partition(".")[0] for name in values}, own, mounts)
     _sweep(above)
     path = f"{above}/{_PREFIX}{os.getpid()}"
     try:
         os.mkdir(path, 0o755)
-    except OSError:  # cgroup.max.descendants, or read-only after all
-        return None
+    except OSError as error:  # cgroup.max.descendants, or read-only after all
+        raise NoGroup(f"{path}: {os.strerror(error.errno or 0)}") from error
     group = Group(path)
     try:
         for name, value in values.items():
@@ -91,20 +99,68 @@ def _values(limits: Limits) -> dict[str, str]:
     return values
 
 
-def _delegated(wanted: set[str], own: str, mounts: str) -> str | None:
-    """The nearest directory above in which this user can make a group with these controllers."""
-    root = _mount_point(mounts)
-    place = _own_path(own)
+def _above(wanted: set[str], own: str, mounts: str) -> str:
+    """The nearest directory above in which this user can make a group with these controllers. NoGroup."""
+    root, place = _mount_point(mounts), _own_path(own)
     if root is None or place is None:
-        return None
+        raise NoGroup("this machine has no control groups of version 2")
+    delegated = _delegated(root, place)
+    for directory in delegated:
+        if _gives(directory, wanted):
+            return directory
+    if len(delegated) == 1 and _is_marked(delegated[0]):
+        _make_give(delegated[0], wanted)
+        return delegated[0]
+    raise NoGroup(f"{delegated[-1]} does not give {', '.join(sorted(wanted))}")
+
+
+def _delegated(root: str, place: str) -> list[str]:
+    """The directories from this process's own up to the one that was delegated. NoGroup."""
+    found: list[str] = []
     while True:
         directory = root + place.rstrip("/")
-        if _gives(directory, wanted) and os.access(directory, os.W_OK):
-            # Processes are moved by whoever may write there: not beyond what was delegated.
-            return directory if os.access(f"{directory}/cgroup.procs", os.W_OK) else None
-        if place in ("", "/"):
-            return None
+        # Processes are moved by whoever may write there: not beyond what was delegated.
+        if not all(os.access(path, os.W_OK) for path in (directory, f"{directory}/cgroup.procs")):
+            break
+        if os.path.exists(f"{directory}/{_MANAGER}"):
+            raise NoGroup(f"{directory} is systemd's, which has delegated nothing to this process")
+        found.append(directory)
+        if _is_marked(directory) or place in ("", "/"):
+            break
         place = os.path.dirname(place)
+    if not found:
+        raise NoGroup(f"{directory} is not this user's")
+    return found
+
+
+def _is_marked(directory: str) -> bool:
+    try:
+        return os.getxattr(directory, _MARK) == _MARKED
+    except OSError:  # not marked, or by a systemd that does not mark for users
+        return False
+
+
+def _make_give(directory: str, wanted: set[str]) -> None:
+    """Have its children limited, and its processes in one of them first, as the kernel wants it. NoGroup."""
+    leaf = f"{directory}/{_LEAF}"
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(leaf, 0o755)
+        for attempt in range(1, _ATTEMPTS + 1):
+            with open(f"{directory}/cgroup.procs") as file:
+                pids = file.read().split()
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    _write(f"{leaf}/cgroup.procs", pid)
+            try:
+                _write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(wanted)))
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY or attempt == _ATTEMPTS:
+                    raise
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise NoGroup(f"{directory} cannot be made to give {', '.join(sorted(wanted))}: {why}") from error
 
 
 def _gives(directory: str, wanted: set[str]) -> bool:

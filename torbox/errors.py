@@ -5,6 +5,7 @@
      ├── UsageError      2    the command line contradicts itself or is not understood
      ├── ProfileError    2    a profile is missing, malformed or wrong; lists every fault
      ├── SetupError      125  a step of the sandbox failed; names the step and what to do
+     ├── InUseError      125  another sandbox holds what this one wants: a name, or a home
      ├── UpstreamError   125  no upstream can be reached, or its URL is wrong for this machine
      └── CommandError    126  the program is there but cannot be executed
                          127  the program is not there
@@ -64,6 +65,10 @@ class SetupError(TorboxError):
         self.step = step
         self.errno = errno
         self.detail = detail
+
+
+class InUseError(TorboxError):
+    """Another sandbox holds what this one wants: a name, or a home."""
 
 
 class UpstreamError(TorboxError):

@@ -31,13 +31,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from torbox import shares, system, trees
-from torbox.errors import ProfileError, SetupError, UsageError
+from torbox.errors import InUseError, ProfileError, SetupError, UsageError
 from torbox.mounts import Bind, Cover, MountOp, Overlay, TextFile
+from torbox.profiles.checks import HOME, why_never_shared, why_no_home_name
 from torbox.profiles.kinds import did_you_mean, show
-from torbox.profiles.model import HOME, Profile, why_never_shared, why_no_home_name
+from torbox.profiles.model import Profile
 from torbox.ways import follow, quoted
 
 _REMOVED = ".removed-"  # begins the name of what is being removed; no home's name begins so
+_TO_SEE_THEM = "torbox home list shows those there are."
 _STEP = "use the home"
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock, fcntl(2)
 # Of an open file and not of a process, so that it holds within one too; gone with torbox, however it ends.
@@ -154,7 +156,7 @@ def homes(environ: Mapping[str, str], home: str) -> str:
 def held(store: Store) -> Iterator[None]:
     """Make what is missing of a kept home, and keep others from using it for the time of the block.
 
-    Raises UsageError if another sandbox uses it, SetupError if it cannot be had.
+    Raises InUseError if another sandbox uses it, SetupError if it cannot be had.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -191,7 +193,7 @@ def _lock(directory: str, name: str) -> int:
         except BlockingIOError:
             holder = _holder(lock)
             os.close(lock)
-            raise UsageError(
+            raise InUseError(
                 f"the home '{name}' is used by another sandbox (pid {holder})",
                 advice='End that one first, or give this profile another home: [home] name = "…".',
             ) from None
@@ -251,11 +253,13 @@ def _in_use(path: str) -> str:
 
 
 def reset(name: str, environ: Mapping[str, str], home: str) -> None:
-    """Remove a kept home with all that is in it. Raises UsageError if there is none or it is in use."""
+    """Remove a kept home with all that is in it. UsageError if there is none, InUseError if it is used."""
     base = homes(environ, home)
     known = [each.name for each in kept(environ, home)]
     if name not in known:
-        raise UsageError(f"there is no home called {show(name)}{did_you_mean(name, known)}")
+        raise UsageError(
+            f"there is no home called {show(name)}{did_you_mean(name, known)}", advice=_TO_SEE_THEM
+        )
     try:
         lock = _lock(f"{base}/{name}", name)
         try:

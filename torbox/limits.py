@@ -20,13 +20,14 @@ Whatever limits there are, the sandbox's programs are the first that the kernel 
 
 from __future__ import annotations
 
-import os
 import resource
 from typing import NamedTuple
 
+from torbox import memory as memory_here
 from torbox.errors import SetupError
 
 STEP = "set limits"
+TO_GET_A_GROUP = "systemd-run --user --scope -p Delegate=yes torbox run …"
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # Of each process, unless the profile says otherwise: less than the machine has, and more than any tab needs.
 # Chromium gives its own renderers 4 to 16 GiB by the same rlimit (sandbox_linux.cc).
@@ -58,11 +59,6 @@ class Limits(NamedTuple):
         return [first, f"else {_size(self.memory_of_each)} of memory for each process; by rlimits"]
 
 
-def machines_memory() -> int:
-    """Bytes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def bytes_of(size: str, whole: int) -> int:
     """What a size of a profile means: "512M", or "25%" of `whole`; 0 of the empty text."""
     if not size:
@@ -81,11 +77,11 @@ def of_profile(
     is_said: bool,
     whole: int | None = None,
 ) -> Limits:
-    """The limits that a profile's values mean on a machine with `whole` bytes of memory, this one's if None.
+    """The limits that a profile's values mean where there are `whole` bytes of memory, as here if None.
 
     `is_said`: one that a control group can hold is not the default.
     """
-    whole = machines_memory() if whole is None else whole
+    whole = memory_here.total() if whole is None else whole
     wanted = bytes_of(memory, whole)
     return Limits(
         memory=wanted,
@@ -129,23 +125,21 @@ def _lower(which: int, most: int) -> None:
         raise SetupError(STEP, 0, "an rlimit is not what it was set to")
 
 
-def see_whether_rlimits_do(limits: Limits) -> None:
-    """SetupError if it takes a control group to hold to these."""
+def see_whether_rlimits_do(limits: Limits, why: str) -> None:
+    """SetupError if it takes a control group to hold to these; `why` there is none."""
     if limits.cpu:
-        advice = (
-            "It needs a control group of this user's own (cgroup v2) that gives processor time: try\n"
-            "  systemd-run --user --scope -p CPUQuota=100% torbox run …"
-        )
-        raise SetupError(STEP, 0, "nothing here can limit processor time (limits.cpu)", advice=advice)
+        what = f"nothing here can limit processor time (limits.cpu), for there is no control group: {why}"
+        raise SetupError(STEP, 0, what, advice=f"Try\n  {TO_GET_A_GROUP}")
 
 
-def shortfall(limits: Limits) -> str:
-    """What rlimits hold to only in part, in words for the user; "" if nothing."""
+def shortfall(limits: Limits, why: str) -> str:
+    """What rlimits hold to only in part, in words for the user; "" if nothing. `why` there is no group."""
     if not limits.memory:
         return ""
     return (
         "limits.memory holds for the private memory of each process by itself, and not for what processes"
-        " share: this user can make no control group here (cgroup v2), which would hold for all of it"
+        f" share: a control group would hold for all of it, and none can be made here ({why}); try"
+        f" {TO_GET_A_GROUP}"
     )
 
 

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 
-from torbox.errors import SetupError, UsageError
+from torbox.errors import InUseError, SetupError, UsageError
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _LONGEST = 64  # characters
@@ -21,7 +21,7 @@ _LONGEST = 64  # characters
 
 @contextlib.contextmanager
 def claim(name: str, environ: Mapping[str, str], home: str) -> Iterator[None]:
-    """Hold `name` for the time of the block. Raises UsageError for a bad name or one that is taken."""
+    """Hold `name` for the time of the block. UsageError for a bad one, InUseError for one that is taken."""
     if not 0 < len(name) <= _LONGEST or not set(name) <= _ALLOWED or name.startswith((".", "-")):
         raise UsageError(
             f"--name {name!r}: a name has 1 to {_LONGEST} letters, digits, dots, dashes or underscores,"
@@ -50,7 +50,7 @@ def _lock(path: str, name: str) -> int:
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)
-            raise UsageError(
+            raise InUseError(
                 f"--name {name}: a sandbox of this name is running (pid {holder or 'unknown'})",
                 advice="Choose another name, or end that one first.",
             ) from None

@@ -32,7 +32,8 @@ class Report:
         return self._descriptor
 
     def missing(self, name: str, why: str) -> None:
-        self._say(MISSING + f"{name}\0{why}\n".encode("utf-8", "replace"))
+        """`why` may have any text in it; line breaks become spaces."""
+        self._say(MISSING + f"{name}\0{why.replace(chr(10), ' ')}\n".encode("utf-8", "replace"))
 
     def ready(self) -> bool:
         """False if nobody is there any more to hear it."""

@@ -258,6 +258,8 @@ def _program(column: _Column, slave: int | None) -> NoReturn:
         os.umask(0o022)
         with column.allowance().of("seccomp"):
             seccomp.install()
+        for stream in column.streams.closed:  # last: nothing of ours may be opened on their numbers
+            os.close(stream)
         _execute(plan)
     except BaseException as error:
         _fail(column, error)

@@ -2,7 +2,7 @@
 """What a profile or the command line shares of the host, judged: each path becomes a bind, or a fault
 that says why not.
 
-A path is judged three times. As it is written, when the profile is read (profiles/model.py). As what
+A path is judged three times. As it is written, when the profile is read (profiles/checks.py). As what
 it leads to, here: the same rules, and those that need to look at the host. And when it is opened
 (mounts.py), where the path found here must be there without a symlink.
 
@@ -24,10 +24,11 @@ from typing import NamedTuple, TypeVar
 
 from torbox.errors import ProfileError
 from torbox.mounts import Bind, MountOp, Overlay, Symlink, TextFile
-from torbox.profiles.model import Profile, why_never_shared
+from torbox.profiles.checks import why_never_shared
+from torbox.profiles.model import Profile
 from torbox.ways import follow, is_in, lies_in_by_alias, overlap, overlap_by_alias, places, quoted
 
-_MEDIA = r"/run/media/[^/]+/.+"  # udisks(8) mounts there: file systems, no daemon's sockets
+_MEDIA = r"(?s)/run/media/[^/]+/.+"  # udisks(8) mounts there: file systems, no daemon's sockets
 
 # Sockets by name and place, and what speaks through them. Whoever renames one shares it knowingly.
 _SOCKETS = (
@@ -344,7 +345,7 @@ class _Judge:
         bus = self._environ.get("DBUS_SESSION_BUS_ADDRESS", "")
         why = ""
         for pattern, speaks in _SOCKETS:
-            if re.fullmatch(pattern, source):
+            if re.fullmatch(pattern, source, re.DOTALL):  # a name may have line breaks
                 why = speaks
         if f"path={source}" in re.split(r"[:,;]", bus):
             why = _SOCKETS[0][1]

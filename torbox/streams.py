@@ -10,6 +10,7 @@ the host's files, a network socket to its network. So:
     a pipe, a file, a connected   a pipe of the sandbox's own, relayed here; a socket would answer
     Unix stream socket            questions about the network it was made in (netdevice(7))
     /dev/null and its like        as it is: there is nothing behind it
+    nothing: it is closed         nothing
     anything else                 the program does not start
 
 What a relay costs the program: its input and output are pipes, not files, so they cannot be sought.
@@ -129,6 +130,15 @@ class Streams(NamedTuple):
     def terminals(self) -> tuple[int, ...]:
         return tuple(number for number, descriptor in enumerate(self.inside) if descriptor is None)
 
+    @property
+    def closed(self) -> tuple[int, ...]:
+        """Those that the caller had closed; what occupies them until the program starts is closed, too."""
+        return tuple(
+            number
+            for number, descriptor in enumerate(self.inside)
+            if descriptor == number and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_PATH
+        )
+
     def leave_to_the_program(self) -> None:
         """Close our copies of its ends, or the relays would not end when it closes them."""
         for descriptor in self.output_ends:
@@ -153,8 +163,11 @@ class Streams(NamedTuple):
 
 
 def occupy_closed() -> None:
-    """Open /dev/null on each standard stream that is closed, or its number would go to something else."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+    """Occupy each standard stream that is closed, or its number would go to something else.
+
+    By what can be neither read nor written, O_PATH of open(2): its user sees EBADF, as of a closed one.
+    """
+    while (descriptor := os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
 

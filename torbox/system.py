@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from torbox.memory import tmpfs_size
 from torbox.mounts import Bind, Cover, Devpts, Directory, MountOp, Proc, ReadOnly, Symlink, Tmpfs
 
 HOME = "~"  # the home directory's name among SIZES, whatever its path
@@ -79,9 +80,9 @@ def memory(name: str, target: str, sizes: Mapping[str, str], mode: int = 0o755) 
     """The file system in memory that is called so in SIZES. `sizes` is the profile's, as in tmpfs(5)."""
     executable = name != "/dev/shm"
     if name in sizes:  # who asks for more room gets as many files as the kernel gives by default
-        return Tmpfs(target, mode=mode, size=sizes[name], executable=executable)
+        return Tmpfs(target, mode=mode, size=tmpfs_size(sizes[name]), executable=executable)
     percent, files = SIZES[name]
-    return Tmpfs(target, mode=mode, size=f"{percent}%", files=files, executable=executable)
+    return Tmpfs(target, mode=mode, size=tmpfs_size(f"{percent}%"), files=files, executable=executable)
 
 
 def parts(sizes: Mapping[str, str] | None = None) -> list[MountOp]:

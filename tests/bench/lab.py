@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the benchmark runs: as root, in a network of its own with a second machine beside it.
 
-    the benchmark ── 203.0.113.5 ── veth, MTU 65520 ── 203.0.113.80 ── the far server
+    the benchmark ── 192.175.48.5 ── veth, MTU 65520 ── 192.175.48.80 ── the far server
     its loopback: the near server, the SOCKS proxy, the private Tor network
 
 torbox does not ask a proxy for this machine's own addresses, so what lies behind a proxy must be elsewhere.
@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-NEAR, FAR = "203.0.113.5", "203.0.113.80"
+NEAR, FAR = "192.175.48.5", "192.175.48.80"
 _INSIDE = "TORBOX_BENCH_LAB"
 _PATIENCE_S = 10.0
 

@@ -18,6 +18,7 @@ def test_what_was_kept_is_listed_and_removed(person: Person) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "torbox: there is no home called 'cli-tset'; did you mean 'cli-test'?",
+        "torbox: torbox home list shows those there are.",
         "torbox: cli-test: removed",
     ]
     assert person.run("home", "list").stdout == ""

@@ -27,9 +27,9 @@ def planned(text: str, allow_missing: Sequence[str] = ()) -> SandboxPlan:
 def without_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine whose groups limit memory and processes, and no processor time; where its group is."""
 
-    def make(wanted: Limits) -> cgroup.Group | None:
+    def make(wanted: Limits) -> cgroup.Group:
         if wanted.cpu:
-            return None
+            raise cgroup.NoGroup("nobody gives cpu")
         (tmp_path / "group").mkdir()
         return cgroup.Group(str(tmp_path / "group"))
 
@@ -40,7 +40,7 @@ def without_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_processor_time_that_may_be_missing_takes_no_other_limit_with_it(without_cpu: Path) -> None:
     missing: list[str] = []
     the_plan = planned('[limits]\nmemory = "64M"\ncpu = 50\n', ["cpu-limit"])
-    with run._group(the_plan, lambda name, _why: missing.append(name)) as (group, in_force):
+    with run._group(the_plan, lambda name, _why: missing.append(name)) as (group, in_force, _):
         assert group is not None
         assert (in_force.memory, in_force.cpu) == (64 << 20, 0)
         assert without_cpu.is_dir()
@@ -50,7 +50,9 @@ def test_processor_time_that_may_be_missing_takes_no_other_limit_with_it(without
 
 def test_and_stops_the_start_where_it_may_not_be(without_cpu: Path) -> None:
     with (
-        pytest.raises(SetupError, match=r"processor time \(limits\.cpu\)"),
+        pytest.raises(
+            SetupError, match=r"processor time \(limits\.cpu\).*nobody gives cpu\nTry\n .*Delegate=yes"
+        ),
         run._group(planned("[limits]\ncpu = 50\n"), lambda *_: None),
     ):
         pytest.fail("it was started")

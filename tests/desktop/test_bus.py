@@ -110,6 +110,13 @@ def test_the_number_that_a_client_says_becomes_the_users_and_all_else_stays() ->
     assert Introduction(7).feed(b"\0AUTH EXTERNAL\r\nDATA\r\n")[0] == b"\0AUTH EXTERNAL\r\nDATA\r\n"
 
 
+def test_so_does_one_that_is_said_when_the_bus_asks() -> None:
+    said = b"\0AUTH\r\nAUTH EXTERNAL\r\nDATA 31303030\r\nBEGIN\r\n"
+    assert Introduction(4242).feed(said)[0] == said.replace(b"31303030", b"34323432")
+    cookie = b"\0AUTH EXTERNAL\r\nCANCEL\r\nAUTH DBUS_COOKIE_SHA1 7573657\r\nDATA 31303030\r\n"
+    assert Introduction(4242).feed(cookie)[0] == cookie
+
+
 def test_a_line_without_an_end_is_not_waited_for() -> None:
     with pytest.raises(ValueError, match="without an end"):
         Introduction(os.getuid()).feed(b"x" * 20000)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The upstream direct, on a machine of the test's own with a small Internet beside it.
 
-the sandbox ── 203.0.113.5, the machine ── veth ── 203.0.113.80, a site that says "outside"
-               127.0.0.1:8080 and ::1 say "inside"    203.0.113.53, its name server
+the sandbox ── 192.175.48.5, the machine ── veth ── 192.175.48.80, a site that says "outside"
+               127.0.0.1:8080 and ::1 say "inside"    192.175.48.53, its name server
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ set -e
 ip link set lo up
 mount --make-rprivate /
 mkdir /tmp/$$ && mount -t tmpfs none /tmp/$$
-echo 'nameserver 203.0.113.53' > /tmp/$$/resolv.conf
+echo 'nameserver 192.175.48.53' > /tmp/$$/resolv.conf
 echo 'hosts: files dns' > /tmp/$$/nsswitch.conf
 for name in resolv.conf nsswitch.conf; do mount --bind /tmp/$$/$name /etc/$name; done
 umount -l /tmp/$$ && rmdir /tmp/$$
@@ -51,14 +51,14 @@ def serve(text):
     threading.Thread(target=echo, daemon=True).start()
 
 NAMES = {
-    b"\4site\7example": "203.0.113.80",
-    b"\3own\7example": "203.0.113.5",
+    b"\4site\7example": "192.175.48.80",
+    b"\3own\7example": "192.175.48.5",
     b"\4home\7example": "192.168.1.1",
 }
 
 def answer_names(report):
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(("203.0.113.53", 53))
+    server.bind(("192.175.48.53", 53))
     os.write(report, b"up\n")
     while True:
         query, who = server.recvfrom(512)
@@ -82,7 +82,7 @@ if not far:
         while "veth1" not in os.listdir("/proc/self/net/dev_snmp6"):
             time.sleep(0.01)
         ip("link", "set", "lo", "up")
-        for address in ("203.0.113.80/24", "203.0.113.53/24"):
+        for address in ("192.175.48.80/24", "192.175.48.53/24"):
             ip("addr", "add", address, "dev", "veth1")
         ip("link", "set", "veth1", "up")
         serve(b"outside")
@@ -94,13 +94,13 @@ try:
     reports = open(report)
     assert reports.readline() == "made\n"
     ip("link", "set", "veth1", "netns", str(far))
-    ip("addr", "add", "203.0.113.5/24", "dev", "veth0")
+    ip("addr", "add", "192.175.48.5/24", "dev", "veth0")
     ip("link", "set", "veth0", "up")
     assert reports.readline() == "up\n"
     serve(b"inside")
     guest = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     print(guest.stdout.readline(), end="")
-    ip("addr", "add", "203.0.113.6/32", "dev", "veth0")
+    ip("addr", "add", "192.175.48.6/32", "dev", "veth0")
     print(guest.communicate("go\n", timeout=60)[0], end="")
 finally:
     os.kill(far, 9)
@@ -131,9 +131,9 @@ for name in sys.argv[2:]:
     except OSError as error:
         print(name, "-", error.strerror)
 """
-SITE = "203.0.113.80"
-PLACES = (SITE, "site.example", "203.0.113.5", "203.0.113.6", "own.example", "home.example", "10.0.2.2")
-PLACES += ("fd00::2", "127.0.0.1", "192.168.1.1", "203.0.113.77", "2001:db8::1")
+SITE = "192.175.48.80"
+PLACES = (SITE, "site.example", "192.175.48.5", "192.175.48.6", "own.example", "home.example", "10.0.2.2")
+PLACES += ("fd00::2", "127.0.0.1", "192.168.1.1", "192.175.48.77", "2001:db8::1")
 
 
 def seen(person: Person, *options: str, by: str = "tcp") -> tuple[dict[str, str], int]:
@@ -166,7 +166,7 @@ def test_direct_alone_lets_nothing_out_and_resolves_nothing(person: Person) -> N
     assert questions == 0
     assert {places[it] for it in PLACES if it.endswith(".example")} == {"no such name"}
     assert places[SITE] == NO_ROUTE
-    assert places["203.0.113.5"] == places["203.0.113.6"] == NO_ROUTE
+    assert places["192.175.48.5"] == places["192.175.48.6"] == NO_ROUTE
     assert places["10.0.2.2"] == places["fd00::2"] == "- Connection refused"
     assert not {"inside", "outside"} & set(places.values())
 
@@ -177,15 +177,15 @@ def test_routing_lets_out_to_public_addresses_that_are_not_this_machines(person:
     assert places == {
         SITE: "outside",
         "site.example": "outside",
-        "203.0.113.5": "silence",
-        "203.0.113.6": "silence",  # which came after the start
+        "192.175.48.5": "silence",
+        "192.175.48.6": "silence",  # which came after the start
         "own.example": "silence",
         "home.example": NO_ROUTE,  # a name that resolves to a private address
         "10.0.2.2": "- Connection refused",
         "fd00::2": "- Connection refused",
         "127.0.0.1": "- Connection refused",  # the sandbox's own
         "192.168.1.1": NO_ROUTE,
-        "203.0.113.77": "silence",  # nobody is there
+        "192.175.48.77": "silence",  # nobody is there
         "2001:db8::1": places["2001:db8::1"],
     }
     assert places["2001:db8::1"].startswith("- ")
@@ -203,7 +203,7 @@ def test_datagrams_go_where_connections_do(person: Person) -> None:
     assert questions
     for place in (SITE, "site.example"):
         assert places[place] == "outside"
-    for place in ("203.0.113.5", "203.0.113.6", "own.example"):
+    for place in ("192.175.48.5", "192.175.48.6", "own.example"):
         assert places[place] == "silence"
     for place in ("home.example", "192.168.1.1"):
         assert places[place] == NO_ROUTE

@@ -90,12 +90,12 @@ def test_a_home_that_is_used_is_not_used_twice(person: Person, kept: Path) -> No
         assert first.stdout is not None
         assert first.stdout.readline() == "up\n"
         second = person.run(*options, "touch", "second")
-        assert second.returncode == 2
+        assert second.returncode == 125
         assert second.stderr.splitlines()[0].startswith(
             f"torbox: the home '{NAME}' is used by another sandbox"
         )
         assert f"(pid {first.pid})" in second.stderr
-        assert person.run("home", "reset", NAME).returncode == 2
+        assert person.run("home", "reset", NAME).returncode == 125
         assert first.communicate("\n", timeout=20)[0] == ""
         assert person.run(*options, "touch", "third").returncode == 0
 

@@ -130,7 +130,7 @@ def test_every_sandbox_has_circuits_of_its_own(tornet: TorNetwork, upstream: str
 def test_udp_is_refused_at_once(person: Person, upstream: str) -> None:
     probe = (
         "import socket, time\n"
-        "for family, address in ((socket.AF_INET, '192.0.2.1'), (socket.AF_INET6, '2001:db8::1')):\n"
+        "for family, address in ((socket.AF_INET, '192.175.48.1'), (socket.AF_INET6, '2001:db8::1')):\n"
         "    with socket.socket(family, socket.SOCK_DGRAM) as s:\n"
         "        s.settimeout(10); s.connect((address, 443)); begin = time.monotonic(); s.send(b'quic')\n"
         "        try: s.recv(1)\n"

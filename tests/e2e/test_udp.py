@@ -48,7 +48,7 @@ for first in range(0, 300, 30):  # the far end is one socket, whose buffer holds
     right += sum(sock.recv(9) == b"%d" % number for number, sock in some)
 print("many", right)
 with opened() as sock:
-    sock.connect(("192.0.2.1" if family == socket.AF_INET else "2001:db8::1", 9))
+    sock.connect(("192.175.48.1" if family == socket.AF_INET else "2001:db8::1", 9))
     try:
         sock.send(b"x")
         sock.recv(1)

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +35,16 @@ def test_a_sandbox_as_it_is_holds(person: Person) -> None:
     assert said["ok"]
     assert done.returncode == 0
     assert len(said["probes"]) == len(frame.PROBES)
+
+
+def test_it_holds_for_who_is_called_as_somebody_in_every_sandbox(everyone: Sequence[Person]) -> None:
+    if not AS_NOBODY:
+        pytest.skip("needs root: it becomes nobody")
+    home = Path(pwd.getpwuid(65534).pw_dir)
+    nobody = Person("nobody", AS_NOBODY, {**everyone[0].environment, "HOME": str(home)}, home, 65534)
+    done = nobody.run("verify", *BLOCK, "--json", timeout_s=120)
+    assert [row for row in json.loads(done.stdout)["probes"] if not row["held"]] == []
+    assert done.returncode == 0
 
 
 def test_the_table_says_the_same(person: Person) -> None:

@@ -118,10 +118,10 @@ def run(options: argparse.Namespace) -> int:
             stack.enter_context(homes.held(the_plan.home))
         for warning in () if options.quiet else the_plan.warnings:
             say(f"warning: {warning}")
-        group, in_force = None, the_plan.limits
+        group, in_force, why = None, the_plan.limits, ""
         if in_force.wants_group:
-            group, in_force = stack.enter_context(_group(the_plan, missing.tell))
-        if group is None and (less := limits.shortfall(in_force)) and not options.quiet:
+            group, in_force, why = stack.enter_context(_group(the_plan, missing.tell))
+        if group is None and (less := limits.shortfall(in_force, why)) and not options.quiet:
             say(f"warning: {less}")
         if options.verbose:
             say(f"limits: {limits.describe(in_force, '' if group is None else group.path)}")
@@ -148,22 +148,27 @@ def run(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _group(
     the_plan: SandboxPlan, tell: Callable[[str, str], None]
-) -> Iterator[tuple[Group | None, limits.Limits]]:
+) -> Iterator[tuple[Group | None, limits.Limits, str]]:
     """The control group of a sandbox whose profile says how much it may use, where there can be one.
 
-    And the limits in force: without processor time where only that cannot be had, and may be missing.
+    And the limits in force: without processor time where only that cannot be had, and may be missing. And why
+    there is no group.
     """
     from torbox import cgroup  # for these alone
 
-    in_force = the_plan.limits
-    group = cgroup.make(in_force)
+    group, in_force, why = None, the_plan.limits, ""
+    try:
+        group = cgroup.make(in_force)
+    except cgroup.NoGroup as error:
+        why = str(error)
     if group is None and in_force.cpu:
         with Allowance(the_plan.allow_missing, tell).of("cpu-limit"):
-            limits.see_whether_rlimits_do(in_force)
+            limits.see_whether_rlimits_do(in_force, why)
         in_force = in_force._replace(cpu=0)
-        group = cgroup.make(in_force)
+        with contextlib.suppress(cgroup.NoGroup):
+            group = cgroup.make(in_force)
     try:
-        yield group, in_force
+        yield group, in_force, why
     finally:
         if group is not None:
             group.close()

@@ -38,7 +38,8 @@ _TELLING = (
     b"GetConnectionUnixProcessID",
     b"GetConnectionSELinuxSecurityContext",
 )
-_SAYS_WHO = re.compile(rb"(AUTH EXTERNAL )([0-9a-fA-F]+)(\r\n)")
+_SAYS_WHO = re.compile(rb"((?:AUTH EXTERNAL|DATA) )([0-9a-fA-F]+)(\r\n)")  # at once, or when asked
+_MECHANISM = re.compile(rb"\0?AUTH *(\S*).*\r\n", re.DOTALL)
 
 
 def address(bus: str) -> str:
@@ -57,6 +58,7 @@ class Introduction:
     def __init__(self, uid: int) -> None:
         self._who = str(uid).encode().hex().encode()
         self._held = bytearray()
+        self._is_external = False  # the mechanism that was chosen last
         self._is_in = False
         self._passing = 0  # bytes of a message's body that are still to come
 
@@ -69,7 +71,11 @@ class Introduction:
             line = bytes(held[: end + 2])
             del held[: end + 2]
             self._is_in = line == b"BEGIN\r\n"
-            on += _SAYS_WHO.sub(lambda said: said[1] + self._who + said[3], line)
+            if chosen := _MECHANISM.fullmatch(line):
+                self._is_external = chosen[1] == b"EXTERNAL"
+            if self._is_external:
+                line = _SAYS_WHO.sub(lambda said: said[1] + self._who + said[3], line)
+            on += line
         if self._is_in:
             on += self._messages()
         elif len(held) > _LINE_MAX:

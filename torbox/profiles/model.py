@@ -8,133 +8,34 @@ does not exist here: better an unknown key than a protection that is only writte
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torbox.profiles.checks import (
+    check_address,
+    check_home_file,
+    check_home_name,
+    check_host_entry,
+    check_host_name,
+    check_memory,
+    check_shared_path,
+    check_size,
+    check_size_if_any,
+    check_upstream,
+    check_user,
+    check_variable,
+)
 from torbox.profiles.desktop import Desktop
 from torbox.profiles.kinds import Choice, Kind, OneOrMore, Switch, Table, Text, Texts, Whole, key
 from torbox.profiles.place import Place
 
 Origin = tuple[str, str]  # ("net.dns", "") for a key, ("env.set", "EDITOR") for a part of its value
 
-# What the sandbox has in memory: system.SIZES. Here in words, since profiles know nothing of mounts.
-MEMORY = ("~", "/tmp", "/dev/shm", "/var/tmp", "/run")
-# Patterns are compiled when a value is checked by them, which few profiles have.
-SIZE = r"[1-9][0-9]{0,5}[kmgKMG]|[1-9][0-9]?%|100%"  # as tmpfs(5) has them
 NET_MTU = 65520  # bytes; the largest multiple of 8 below 65535 less headers, and what peers use
 QUEUES_MAX = 8  # a worker is some 15 MB, and one core's
 PROCESSORS_MAX = 4096  # more than Linux's largest CONFIG_NR_CPUS for these machines has use for
-HOST_NAME = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*"
-HOST_ENTRY = r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*"
-USER_NAME = r"[a-z_][a-z0-9_-]{0,31}"  # useradd(8)
-HOME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"  # a directory of torbox's own
-VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"  # POSIX.1 §8.1, with lower case
-PATH_MAX = 4096  # bytes, linux/limits.h
-_RUN_USER = r"/run/user/[^/]+"  # XDG_RUNTIME_DIR, pam_systemd(8)
-UPSTREAM = r"[a-z][a-z0-9+.-]*(:[!-~]+)?"  # RFC 3986 §3.1
-# Shared as a whole these, or what is above them, would bring the host's sockets, devices or processes inside.
-NEVER_WHOLE = ("/dev", "/etc", "/proc", "/run", "/run/user/UID", "/sys", "/tmp", "/var/run", "/var/tmp")
-NEVER_BELOW = ("/dev", "/proc", "/sys")
-# The sandbox's own: with the host's in their place, names would be resolved by the host's daemons.
-NEVER_REPLACED = frozenset(
-    f"/etc/{name}"
-    for name in ("group", "hostname", "hosts", "machine-id", "nsswitch.conf", "passwd", "resolv.conf")
-)
-
-
-def _check_upstream(text: str) -> str:
-    return "" if not text or re.fullmatch(UPSTREAM, text) else "is not a URL such as tor://127.0.0.1:9050"
-
-
-def _check_host_entry(text: str) -> str:
-    return "" if re.fullmatch(HOST_ENTRY, text) else "is not a host name in lower case"
-
-
-def _check_address(text: str) -> str:
-    from socket import AF_INET, AF_INET6, inet_pton  # 5 ms that only a profile with hosts costs
-
-    try:
-        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
-    except (OSError, UnicodeError):
-        return "is not an IPv4 or IPv6 address"
-    return ""
-
-
-def _check_host_name(text: str) -> str:
-    if re.fullmatch(HOST_NAME, text) and len(text) <= 64:  # __NEW_UTS_LEN
-        return ""
-    return "is not a host name of at most 64 letters, digits, hyphens and dots"
-
-
-def _check_user(text: str) -> str:
-    if text == "root":
-        return "is the name of user 0, which the program is not"
-    return "" if re.fullmatch(USER_NAME, text) else "is not a user name (lower case letters, digits, _ and -)"
-
-
-def _check_variable(text: str) -> str:
-    return "" if re.fullmatch(VARIABLE, text) else "is not the name of an environment variable"
-
-
-def _check_home_name(text: str) -> str:
-    return "" if not text or re.fullmatch(HOME, text) else why_no_home_name()
-
-
-def why_no_home_name() -> str:
-    return "is not 1 to 64 letters, digits, dots, dashes or underscores that begin with neither dot nor dash"
-
-
-def _check_home_file(text: str) -> str:
-    if text.startswith(("/", "~")):
-        return "is not a path relative to the home directory"
-    if len(text) >= PATH_MAX:
-        return "is longer than a path can be"
-    if any(part in ("", ".", "..") for part in text.split("/")):
-        return "has an empty part, '.' or '..' in it"
-    return ""
-
-
-def _check_memory(text: str) -> str:
-    return "" if text in MEMORY else f"is not one of {', '.join(MEMORY)}"
-
-
-def _check_size(text: str) -> str:
-    if re.fullmatch(SIZE, text):
-        return ""
-    return "is not a size such as 512M, 4G or 25% (of this machine's memory)"
-
-
-def _check_size_if_any(text: str) -> str:
-    return _check_size(text) if text else ""
-
-
-def _check_shared_path(text: str) -> str:
-    if not text.startswith(("/", "~/")):
-        return "is not an absolute path, nor one that begins with ~/"
-    if len(text) >= PATH_MAX:
-        return "is longer than a path can be"
-    parts = text.rstrip("/").split("/")[1:]
-    if any(part in ("", ".", "..") for part in parts):
-        return "has an empty part, '.' or '..' in it"
-    path = "/" + "/".join(parts)
-    if text.startswith("/") or not parts:
-        return why_never_shared(path)
-    return ""
-
-
-def why_never_shared(path: str) -> str:
-    """What is wrong with sharing this absolute path, be it the host's or where it would appear inside."""
-    if path == "/var/run" or path.startswith("/var/run/"):
-        path = path.removeprefix("/var")  # the same, on every system with a /run
-    user = re.fullmatch(_RUN_USER, path)
-    if path == "/" or user or any(f"{never}/".startswith(f"{path}/") for never in NEVER_WHOLE):
-        return "is never shared as a whole: name what is needed of it"
-    if path in NEVER_REPLACED or path.startswith(tuple(f"{above}/" for above in NEVER_BELOW)):
-        return "is not shared: the sandbox has its own"
-    return ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +43,7 @@ class Net:
     """The network as the program sees it, and where its connections go."""
 
     upstream: str = key(
-        Text("a URL", _check_upstream),
+        Text("a URL", check_upstream),
         "Where connections go, as a URL: `tor`, `tor://HOST:PORT`, `tor+unix:PATH`, "
         "`socks5://[USER:PASSWORD@]HOST:PORT`, `direct` or `block`. Empty: the first Tor that is found, or "
         "one that torbox starts. `--upstream` goes before it.",
@@ -175,7 +76,7 @@ class Net:
         example='"tor"',
     )
     hosts: Mapping[str, tuple[str, ...]] = key(
-        Table(Text("a host name", _check_host_entry), OneOrMore(Text("an address", _check_address))),
+        Table(Text("a host name", check_host_entry), OneOrMore(Text("an address", check_address))),
         "Names with addresses of their own, looked up before everything else.",
         default={},
         example='{ "printer.example" = "192.0.2.7", "both.example" = ["192.0.2.8", "2001:db8::8"] }',
@@ -217,13 +118,13 @@ class Identity:
     """Who the program finds itself to be. The values are the same for everybody, so they tell nothing."""
 
     hostname: str = key(
-        Text("a host name", _check_host_name),
+        Text("a host name", check_host_name),
         "The host name inside. The default is the one Whonix gives all its users.",
         default="host",
         example='"workstation"',
     )
     user: str = key(
-        Text("a user name", _check_user),
+        Text("a user name", check_user),
         "The user's name inside; the home directory is called after it.",
         default="user",
         example='"alice"',
@@ -255,7 +156,7 @@ class Home:
         example='"persist"',
     )
     name: str = key(
-        Text("a name", _check_home_name),
+        Text("a name", check_home_name),
         "What the kept home is called. Empty: as the profile is. One sandbox uses it at a time; profiles "
         "that say the same name take turns.",
         default="",
@@ -269,7 +170,7 @@ class Home:
         example="true",
     )
     files: Mapping[str, str] = key(
-        Table(Text("a path", _check_home_file), Text()),
+        Table(Text("a path", check_home_file), Text()),
         "Files that are in the home from the start: a path relative to it, and the text. One that begins "
         "with `#!` is executable; scripts in `.local/bin` go before programs of their name. In a kept home "
         "and in an overlay they are made where nothing has their name; with `host`, not at all.",
@@ -283,14 +184,14 @@ class Env:
     """The environment. Of the caller's, only what is named here gets in."""
 
     variables: Mapping[str, str] = key(
-        Table(Text("a variable", _check_variable), Text()),
+        Table(Text("a variable", check_variable), Text()),
         "Variables to set.",
         default={},
         example='{ EDITOR = "vi" }',
         name="set",
     )
     passed: tuple[str, ...] = key(
-        Texts(Text("a variable", _check_variable), appends=True),
+        Texts(Text("a variable", check_variable), appends=True),
         "Names of variables that the program inherits from the caller, where they are set. "
         "Each tells the program something about the host.",
         default=(),
@@ -304,7 +205,7 @@ class Mounts:
     """Files and directories of the host that the program sees, at the same place inside."""
 
     read_only: tuple[str, ...] = key(
-        Texts(Text("a path", _check_shared_path), appends=True),
+        Texts(Text("a path", check_shared_path), appends=True),
         "Absolute paths, or paths in the home directory that begin with ~/ and appear in the home inside. "
         "The program can read them. Unix sockets among them can be connected to, whoever may write. No "
         "symlink may lead there that a program inside could have made, which are all those in directories "
@@ -313,13 +214,13 @@ class Mounts:
         example='["/srv/music", "~/Books"]',
     )
     read_write: tuple[str, ...] = key(
-        Texts(Text("a path", _check_shared_path), appends=True),
+        Texts(Text("a path", check_shared_path), appends=True),
         "The same, and the program can change them.",
         default=(),
         example='["~/Downloads"]',
     )
     sizes: Mapping[str, str] = key(
-        Table(Text("a place in memory", _check_memory), Text("a size", _check_size)),
+        Table(Text("a place in memory", check_memory), Text("a size", check_size)),
         "How much the directories that are in memory may hold: `~` (the fake home, 20% of this machine's "
         "memory if nothing is said), `/tmp` (15%), `/dev/shm` (10%), `/var/tmp` (4%) and `/run` (1%). "
         "Together that is half of it, so that a program that fills them all leaves the machine alive.",
@@ -341,10 +242,11 @@ class Limits:
     """How much of the machine the sandbox may use: by a control group, else by rlimits; `-v` says which."""
 
     memory: str = key(
-        Text("a size", _check_size_if_any),
+        Text("a size", check_size_if_any),
         "Memory for all programs together, files in memory included, in a control group, which does not "
         "swap; without one, for the private memory of each process alone, with a warning. A number of bytes, "
-        "with K, M, G or T, or % of this machine's memory. Empty: for the private memory of each process, "
+        "with K, M, G or T, or % of this machine's memory, or of a container's that has less. Empty: for the "
+        "private memory of each process, "
         "75% of the machine's, but not less than 4G.",
         default="",
         example='"2G"',
@@ -369,7 +271,7 @@ class Limits:
         example="1024",
     )
     file_size: str = key(
-        Text("a size", _check_size_if_any),
+        Text("a size", check_size_if_any),
         "The largest file that a program may write, also among what is shared. Empty: no limit.",
         default="",
         example='"4G"',

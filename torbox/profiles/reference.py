@@ -9,8 +9,9 @@ from __future__ import annotations
 from inspect import cleandoc
 from typing import Any
 
+from torbox.profiles.checks import NEVER_BELOW, NEVER_REPLACED, NEVER_WHOLE
 from torbox.profiles.kinds import Choice, Kind, OneOrMore, Switch, Table, Text, Texts, Whole
-from torbox.profiles.model import KEYS, NEVER_BELOW, NEVER_REPLACED, NEVER_WHOLE, SECTIONS, Key
+from torbox.profiles.model import KEYS, SECTIONS, Key
 
 HEAD = """\
 <!-- SPDX-License-Identifier: GPL-3.0-or-later -->

@@ -59,6 +59,8 @@ def _networks(*texts: str) -> tuple[Network, ...]:
     return tuple(network(text) for text in texts)
 
 
+# What is not globally reachable by IANA's registries of special-purpose addresses (RFC 6890), and multicast.
+# The few of 192.0.0.0/24 and 2001::/23 that are (anycast relays, RFC 7723 and others) are no sites.
 SPECIAL4 = _networks(
     "0.0.0.0/8",  # this network; Linux takes 0.0.0.0 for loopback
     "10.0.0.0/8",  # private, RFC 1918
@@ -67,14 +69,19 @@ SPECIAL4 = _networks(
     "169.254.0.0/16",  # link-local, RFC 3927; 169.254.169.254 gives out a cloud's credentials
     "172.16.0.0/12",  # private
     "192.0.0.0/24",  # IETF assignments, RFC 6890
+    "192.0.2.0/24",  # documentation, RFC 5737
+    "192.88.99.0/24",  # relays of 6to4, RFC 7526: there are none any more
     "192.168.0.0/16",  # private
     "198.18.0.0/15",  # benchmarks, RFC 2544; here the pool of names, whose connections go by name
+    "198.51.100.0/24",  # documentation
+    "203.0.113.0/24",  # documentation
     "224.0.0.0/4",  # multicast
     "240.0.0.0/4",  # reserved, and the limited broadcast
 )
 SPECIAL6 = _networks(
     "2001::/23",  # IETF assignments, RFC 2928: Teredo, ORCHID, benchmarks
-    "2001:db8::/32",  # documentation
+    "2001:db8::/32",  # documentation, RFC 3849
+    "3fff::/20",  # documentation, RFC 9637
 )
 GLOBAL6 = network("2000::/3")  # all that is assigned, RFC 4291 §2.4
 NAT64 = network("64:ff9b::/96")  # RFC 6052: the IPv4 address is the last four bytes

@@ -7,12 +7,13 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 
-from torbox import userns
+from torbox import identity, userns
 from torbox.errors import SetupError
 from torbox.mounts import Bind
 from torbox.plan import SandboxPlan
@@ -27,6 +28,10 @@ UPTIME_MOST_S = 300.0  # of the sandbox, while the machine's is more
 QUICK = ("descriptors", "environment", "sockets", "processes", "privileges", "devices", "files", "names")
 # Names that prove nothing when they are seen, and how many letters a name has that does.
 COMMON_NAMES = ("root", "user", "host", "localhost", "debian", "ubuntu")
+# Words of every sandbox's own files, which tell nothing of a caller called nobody who lives in /nonexistent.
+SYNTHETIC = frozenset(
+    re.split("[:\n]", identity.passwd("", 0, 0, "", "") + identity.group("", 0)),
+)
 SECRET_LEAST = 4
 
 
@@ -101,7 +106,7 @@ def _of_this_machine(home: str, hostname: str) -> dict[str, object]:
         "secrets": {
             what: each
             for what, each in secrets.items()
-            if len(each) >= SECRET_LEAST and each.strip("/") not in COMMON_NAMES
+            if len(each) >= SECRET_LEAST and each.strip("/") not in COMMON_NAMES and each not in SYNTHETIC
         },
         "utc": sorted({os.path.realpath(f"/usr/share/zoneinfo/{name}") for name in ("UTC", "Etc/UTC")}),
         "uptime_at_most": UPTIME_MOST_S
