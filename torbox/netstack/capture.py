@@ -6,7 +6,6 @@ Checksums and sizes are as they pass: partial, and super-packets, as in a captur
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
 from struct import Struct
@@ -21,11 +20,15 @@ LONGEST = 1 << 18  # bytes of a packet; readers refuse a file that says more
 FILE_HEADER = Struct("=IHHiIII").pack(_MAGIC, 2, 4, 0, 0, LONGEST, _LINKTYPE_RAW)
 
 
+class CaptureError(Exception):
+    """A packet could not be written down: a capture with a hole in it would be believed."""
+
+
 class CapturingDevice:
     """`fd` is open for appending, FILE_HEADER is in it, and it stays the caller's; several may share it.
     `clock` tells seconds since 1970.
 
-    OSError if a packet cannot be written down: a capture with a hole in it would be believed.
+    Reading and writing raise CaptureError too.
     """
 
     def __init__(self, device: Device, fd: int, clock: Callable[[], float]) -> None:
@@ -55,5 +58,9 @@ class CapturingDevice:
         """In one write, so that the records of several processes do not mix."""
         seconds, rest = divmod(self._clock(), 1)
         record = _RECORD.pack(int(seconds), int(rest * 1e6), len(packet), len(packet)) + packet
-        if os.write(self._fd, record) != len(record):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        try:
+            written = os.write(self._fd, record)
+        except OSError as error:
+            raise CaptureError from error
+        if written != len(record):
+            raise CaptureError

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torbox.errors import TorboxError
-from torbox.netstack.capture import CapturingDevice
+from torbox.netstack.capture import CaptureError, CapturingDevice
 from torbox.netstack.device import Device, TunDevice
 from torbox.netstack.dns import LOOPBACK4, LOOPBACK6
 from torbox.netstack.name_board import Section
@@ -33,7 +33,7 @@ from torbox.relay.memory import Memory
 from torbox.relay.policy import Rules, network
 from torbox.relay.reactor import Reactor
 from torbox.relay.relay import MAX_FINISHED, Relay
-from torbox.report import Report
+from torbox.report import CAPTURE_LOST, Report
 from torbox.upstream.interface import Upstream
 from torbox.upstream.registry import open_upstream
 from torbox.upstream.url import UpstreamUrl
@@ -77,8 +77,9 @@ def run_worker(
     seal: Callable[[], None] | None = None,
     capture_fd: int = -1,
 ) -> int:
-    """Serve until `stop_fd` says or the tun is gone; the exit status, 0 or 1. Closes the report once sealed.
+    """Serve until `stop_fd` says or the tun is gone; the exit status, 0, 1 or CAPTURE_LOST.
 
+    The report is closed once it is sealed.
     `section` is this worker's share of the names, if the tun has several queues. It raises what `seal` does.
     All packets are written to `capture_fd`, unless that is negative; see CapturingDevice.
     """
@@ -100,6 +101,8 @@ def run_worker(
     try:
         if report.ready():
             serve(relay, stopped, seal_and_be_silent)
+    except CaptureError:
+        return CAPTURE_LOST
     except OSError:  # reading or writing the tun: its namespace is gone, or its interface is down
         return 0 if stopped else 1
     finally:
