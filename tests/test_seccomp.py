@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.filters import HEADERS, kernels_numbers, run
 from torbox import seccomp
-from torbox.bpf import ALLOW, ERRNO, MACHINES
+from torbox.bpf import ALLOW, ERRNO, MACHINES, X32
 from torbox.errors import SetupError
 from torbox.seccomp import DENIED, program
 
@@ -149,7 +149,7 @@ def test_calls_of_another_interface_do_not_exist(filtered: Filter) -> None:
 def test_x32_does_not_exist_on_x86_64() -> None:
     filtered = Filter("x86_64")
     for number in (0, 41, 425, 512, 0x3FFFFFFE):
-        assert filtered(seccomp.X32 | number) == ERRNO | errno.ENOSYS
+        assert filtered(X32 | number) == ERRNO | errno.ENOSYS
     assert filtered(0xFFFFFFFF) == ALLOW  # a tracer's "skip this call"
 
 

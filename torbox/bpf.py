@@ -10,7 +10,7 @@ the stack's own process. Jumps go forward only, seccomp(2) and Documentation/net
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from errno import EACCES, EFAULT, EINVAL
 from typing import NamedTuple
 
@@ -100,10 +100,25 @@ def machine_named(name: str, step: str) -> Machine:
     return MACHINES[name]
 
 
-def number_of(numbers: Numbers, column: int) -> int:
-    number = numbers[column]
-    assert number is not None  # of the three calls that every machine has
-    return number
+def by_number(machine: Machine, foreign: str, calls: Iterable[tuple[Numbers, str]]) -> list[str | Line]:
+    """The lines that a filter begins with: to a label for each call that this machine has, or on behind them.
+
+    Calls of another interface than the machine's own (int 0x80, 32 bits, x32) go to the label `foreign`.
+    """
+    lines: list[str | Line] = [
+        Line(LOAD, OFFSET_ARCHITECTURE),
+        Line(JUMP_EQUAL, machine.audit_arch, if_false=foreign),
+        Line(LOAD, OFFSET_NUMBER),
+    ]
+    if machine.has_x32:
+        lines += [
+            Line(JUMP_EQUAL, SKIPPED, if_true="skipped"),
+            Line(JUMP_NOT_LESS, X32, if_true=foreign),
+            "skipped",
+        ]
+    numbered = ((numbers[machine.column], label) for numbers, label in calls)
+    lines += [Line(JUMP_EQUAL, number, if_true=label) for number, label in numbered if number is not None]
+    return lines
 
 
 def argument(index: int) -> int:

@@ -35,20 +35,15 @@ from torbox.bpf import (
     ERRNO,
     JUMP_ANY_SET,
     JUMP_EQUAL,
-    JUMP_NOT_LESS,
     LOAD,
-    OFFSET_ARCHITECTURE,
-    OFFSET_NUMBER,
     RETURN,
-    SKIPPED,
-    X32,
     Instruction,
     Line,
     Numbers,
     argument,
     assemble,
+    by_number,
     machine_named,
-    number_of,
 )
 
 STEP = "system call filter"
@@ -135,34 +130,24 @@ DENIED: dict[str, tuple[Numbers, int]] = {
     "ioperm": ((173, None), EPERM),
 }
 
+# What is looked at, with the label of the lines that do.
+_INSPECTED: tuple[tuple[Numbers, str], ...] = (
+    (SOCKET, "socket"),
+    (SOCKETPAIR, "socketpair"),
+    (IOCTL, "ioctl"),
+    (INOTIFY_ADD_WATCH, "watch"),
+    (FCNTL, "fcntl"),
+    (SETRLIMIT, "setrlimit"),
+    (PRLIMIT64, "prlimit64"),
+)
+
 
 def program(machine: str) -> list[Instruction]:
     """The filter for a machine as uname(2) calls it. SetupError if its numbers are not known."""
-    audit_arch, column, has_x32 = machine_named(machine, STEP)
-    lines: list[str | Line] = [
-        Line(LOAD, OFFSET_ARCHITECTURE),
-        Line(JUMP_EQUAL, audit_arch, if_false="no such call"),
-        Line(LOAD, OFFSET_NUMBER),
-    ]
-    if has_x32:
-        lines += [
-            Line(JUMP_EQUAL, SKIPPED, if_true="skipped"),
-            Line(JUMP_NOT_LESS, X32, if_true="no such call"),
-            "skipped",
-        ]
-    lines += [
-        Line(JUMP_EQUAL, number_of(SOCKET, column), if_true="socket"),
-        Line(JUMP_EQUAL, number_of(SOCKETPAIR, column), if_true="socketpair"),
-        Line(JUMP_EQUAL, number_of(IOCTL, column), if_true="ioctl"),
-        Line(JUMP_EQUAL, number_of(INOTIFY_ADD_WATCH, column), if_true="watch"),
-        Line(JUMP_EQUAL, number_of(FCNTL, column), if_true="fcntl"),
-        Line(JUMP_EQUAL, number_of(SETRLIMIT, column), if_true="setrlimit"),
-        Line(JUMP_EQUAL, number_of(PRLIMIT64, column), if_true="prlimit64"),
-    ]
-    for numbers, errno in DENIED.values():
-        number = numbers[column]
-        if number is not None:
-            lines.append(Line(JUMP_EQUAL, number, if_true="no such call" if errno == ENOSYS else "denied"))
+    denied = (
+        (numbers, "no such call" if errno == ENOSYS else "denied") for numbers, errno in DENIED.values()
+    )
+    lines = by_number(machine_named(machine, STEP), "no such call", (*_INSPECTED, *denied))
     lines += [
         Line(RETURN, ALLOW),
         "ioctl",

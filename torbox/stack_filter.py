@@ -39,18 +39,15 @@ from torbox.bpf import (
     ERRNO,
     JUMP_ANY_SET,
     JUMP_EQUAL,
-    JUMP_NOT_LESS,
     KILL,
     LOAD,
-    OFFSET_ARCHITECTURE,
-    OFFSET_NUMBER,
     RETURN,
-    X32,
     Instruction,
     Line,
     Numbers,
     argument,
     assemble,
+    by_number,
     machine_named,
 )
 
@@ -231,29 +228,15 @@ _PROT_EXEC = 4
 
 def program(machine: str, reach: Reach, step: str = "") -> list[Instruction]:
     """The filter for a machine as uname(2) calls it. SetupError by `step` if its numbers are not known."""
-    audit_arch, column, has_x32 = machine_named(machine, step)
-    lines: list[str | Line] = [
-        Line(LOAD, OFFSET_ARCHITECTURE),
-        Line(JUMP_EQUAL, audit_arch, if_false="kill"),
-        Line(LOAD, OFFSET_NUMBER),
-    ]
-    if has_x32:
-        lines.append(Line(JUMP_NOT_LESS, X32, if_true="kill"))
-
-    def on(numbers: Numbers, label: str) -> None:
-        number = numbers[column]
-        if number is not None:
-            lines.append(Line(JUMP_EQUAL, number, if_true=label))
-
-    for numbers, label in (*INSPECTED, *(INSPECTED_RESOLVING if reach.resolves else INSPECTED_ELSE)):
-        on(numbers, label)
     allowed = (PLAIN, *((RESOLVING,) if reach.resolves else ()), *((LETTING_IN,) if reach.lets_in else ()))
-    for calls in allowed:
-        for numbers in calls.values():
-            on(numbers, "allow")
-    on(CLONE3, "no such call")
-    for numbers in FATAL.values():
-        on(numbers, "kill")
+    calls = [
+        *INSPECTED,
+        *(INSPECTED_RESOLVING if reach.resolves else INSPECTED_ELSE),
+        *((numbers, "allow") for named in allowed for numbers in named.values()),
+        (CLONE3, "no such call"),
+        *((numbers, "kill") for numbers in FATAL.values()),
+    ]
+    lines = by_number(machine_named(machine, step), "kill", calls)
     lines += [Line(RETURN, ERRNO | EPERM), *_inspections(reach)]
     lines += [
         "allow",

@@ -68,7 +68,7 @@ def _wait_until_apart(pid: int) -> None:
     while os.readlink(f"/proc/{pid}/ns/net") == ours:
         if time.monotonic() > end:
             raise TimeoutError("no network of its own for the far machine")
-        time.sleep(0.005)
+        time.sleep(0.005)  # unshare(1) tells nobody when it is done
 
 
 def gateway() -> str:
@@ -105,7 +105,7 @@ def _wait_for_port(port: int) -> None:
         except ConnectionRefusedError:
             if time.monotonic() > end:
                 raise
-            time.sleep(0.01)
+            time.sleep(0.01)  # microsocks tells nobody when it listens
 
 
 def machine() -> str:

@@ -62,7 +62,7 @@ class Session:
         while socket and not (self.runtime / socket).is_socket():
             assert server.poll() is None, f"{words[0]} has ended"
             assert time.monotonic() < end, f"{words[0]} does not serve"
-            time.sleep(0.02)
+            time.sleep(0.02)  # the servers have no common way to tell; looked at, never waited out
         return server
 
     def profile(self, text: str) -> str:

@@ -123,3 +123,11 @@ def test_a_program_is_not_started_before_the_quick_probes_hold(person: Person) -
 def test_probes_that_did_not_end_in_good_order_have_not_held(text: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         report.of_json(text)
+
+
+def test_of_a_profile_that_starts_nothing_there_is_nothing_to_verify(person: Person) -> None:
+    with profile('refuse = "for a reason"') as path:
+        done = person.run("verify", *BLOCK, "--profile", path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("torbox: ")
+    assert done.stderr.endswith("for a reason\n")

@@ -64,22 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
         verify.hold_or_stop(options)
     home = os.path.expanduser("~")
-    profile = load.load(options.profile, os.environ, Path(home))
-    if profile.refuse:
-        raise UsageError(f"{profile.where('refuse')}: {profile.refuse.strip()}")
-    the_plan = plan.make(
-        profile,
-        command=tuple(command),
-        upstream=options.upstream,
-        routing=options.enable_routing,
-        host_loopback=options.host_loopback,
-        pcap=options.pcap,
-        share=options.share,
-        directory=shares.current_directory(),
-        allow_missing=options.allow_missing,
-        environ=os.environ,
-        home=home,
-    )
+    the_plan = plan_of(options, tuple(command), home, pcap=options.pcap)
     if options.dry_run:
         from torbox.cli import dry_run
 
@@ -143,6 +128,28 @@ def run(options: argparse.Namespace) -> int:
         if session is not None and session.watched is not None:
             supervisor.watch(session.watched, lambda: say(_DESKTOP_ENDED))
         return supervisor.run()
+
+
+def plan_of(
+    options: argparse.Namespace, command: tuple[str, ...], home: str, *, pcap: str = ""
+) -> SandboxPlan:
+    """What these options mean for this command; `home` is the caller's. UsageError, ProfileError."""
+    profile = load.load(options.profile, os.environ, Path(home))
+    if profile.refuse:
+        raise UsageError(f"{profile.where('refuse')}: {profile.refuse.strip()}")
+    return plan.make(
+        profile,
+        command=command,
+        upstream=options.upstream,
+        routing=options.enable_routing,
+        host_loopback=options.host_loopback,
+        pcap=pcap,
+        share=options.share,
+        directory=shares.current_directory(),
+        allow_missing=options.allow_missing,
+        environ=os.environ,
+        home=home,
+    )
 
 
 @contextlib.contextmanager

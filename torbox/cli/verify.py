@@ -7,12 +7,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from torbox import plan, shares, userns
+from torbox import userns
 from torbox.cli.messages import say
+from torbox.cli.run import plan_of
 from torbox.errors import EXIT_TORBOX, SetupError
-from torbox.profiles import load
 from torbox.verify import report, run
 from torbox.verify.report import Row
 
@@ -42,19 +41,7 @@ def hold_or_stop(options: argparse.Namespace) -> None:
 
 def probed(options: argparse.Namespace, *, quick: bool) -> list[Row]:
     home = os.path.expanduser("~")
-    profile = load.load(options.profile, os.environ, Path(home))
-    the_plan = plan.make(
-        profile,
-        command=("true",),
-        upstream=options.upstream,
-        routing=options.enable_routing,
-        host_loopback=options.host_loopback,
-        share=options.share,
-        directory=shares.current_directory(),
-        allow_missing=options.allow_missing,
-        environ=os.environ,
-        home=home,
-    )
+    the_plan = plan_of(options, ("true",), home)
     return run.verify(the_plan, _again(options), home, quick=quick)
 
 
