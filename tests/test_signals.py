@@ -62,6 +62,18 @@ def test_a_program_killed_by_a_signal_gives_128_and_the_signal(person: Person) -
     assert person.run("run", "--upstream", "block", "sh", "-c", "kill -TERM $$").returncode == 143
 
 
+def test_who_waits_for_torbox_sees_that_the_program_was_interrupted(person: Person) -> None:
+    """So a shell's loop ends with it. One that exits by itself is taken at its word."""
+    run = ("run", "--upstream", "block", "sh", "-c")
+    assert person.run(*run, "kill -INT $$").returncode == -signal.SIGINT
+    assert person.run(*run, "exit 130").returncode == 130
+    with running(person, "sh", "-c", "echo STARTED; exec sleep 1000") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == -signal.SIGINT
+
+
 def test_kill_9_on_torbox_ends_every_process_of_the_sandbox(person: Person) -> None:
     with running(person, "sh", "-c", "sleep 1000 & setsid sleep 1000 & echo STARTED; wait") as process:
         assert process.stdout is not None
@@ -146,7 +158,7 @@ def start(workers, tun):
 Workers.start = start
 """
     done = run_altered(person, change)
-    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (-number, "", "")
 
 
 def test_a_program_that_ends_before_it_could_be_one_and_cannot_say_why_gives_125(person: Person) -> None:

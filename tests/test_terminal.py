@@ -85,6 +85,37 @@ def test_ctrl_c_ends_the_program_and_gives_130(screen: Screen, start: Callable[.
     screen.see("code=130")
 
 
+def test_ctrl_c_ends_the_loop_that_torbox_runs_in(screen: Screen, person: Person) -> None:
+    command = line(person, "sh -c 'echo STAR''TED; exec sleep 1000'").strip()
+    screen.type(f"for each in 1 2; do {command}; echo ro''und; done\n")
+    screen.see("STARTED")
+    screen.type("\x03")
+    assert "round" not in screen.see(PROMPT)
+
+
+def test_ctrl_c_ends_the_script_that_torbox_runs_in(screen: Screen, person: Person) -> None:
+    if "SUDO_UID" in person.environment:
+        return  # a user's process tells root's script by its own end alone; sudo does the rest
+    command = line(person, "sh -c 'echo STAR''TED; exec sleep 1000'").strip()
+    script = f"{command}; echo ro''und"
+    screen.type(f"sh -c {shlex.quote(script)}\n")
+    screen.see("STARTED")
+    screen.type("\x03")
+    assert "round" not in screen.see(PROMPT)
+    screen.type("echo code''=$?\n")
+    screen.see("code=130")
+
+
+def test_when_the_program_has_ended_nothing_is_waited_for(person: Person) -> None:
+    """The last of its output may be read a moment after its end; that took two seconds half of the time."""
+    change = "import torbox.supervisor; torbox.supervisor._LAST_WAIT_S = 1000.0"
+    command = person.altered(change, "run", "-q", "--upstream", "block", "--", "echo", "it ran")
+    for _ in range(8):
+        with Screen(command, person.environment) as screen:
+            screen.see("it ran")
+            assert screen.ended() == 0
+
+
 def test_ctrl_z_stops_torbox_and_fg_resumes_the_program_once(
     screen: Screen, start: Callable[..., None]
 ) -> None:

@@ -14,7 +14,7 @@
     and from then on, on a second socket between the supervisor and pid 1:
 
            ◄──────── STOPPED       the program was stopped by this signal
-           ◄──────── EXITED        the program's exit status, as torbox is to return it
+           ◄──────── EXITED        the program's exit status, or the signal that ended it, negative
     SIGNAL ────────►               deliver this signal to the program
   CONTINUE ────────►               resume it, in the foreground of its terminal or not
 

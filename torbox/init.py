@@ -61,8 +61,7 @@ def _reap(program: int, control: socket.socket) -> None:
         if os.WIFSTOPPED(status):
             _tell(control, Kind.STOPPED, os.WSTOPSIG(status))
             continue
-        code = os.waitstatus_to_exitcode(status)
-        _tell(control, Kind.EXITED, 128 - code if code < 0 else code)
+        _tell(control, Kind.EXITED, os.waitstatus_to_exitcode(status))
         os._exit(0)
 
 

@@ -73,6 +73,7 @@ class Supervisor:
             self._pty = PtyRelay(terminal, sandbox.master)
         self._susp_sent = False  # somebody wants the job to stop, since the last time it did
         self._exit_code: int | None = None
+        self._was_interrupted = False  # the program, which ended by it
         self._is_gone = False
         self._ends_by_signal = (
             False  # somebody wants it to end, so a reader who does not read is not waited for
@@ -93,7 +94,10 @@ class Supervisor:
         self._watch(descriptor, once)
 
     def run(self) -> int:
-        """Supervise until the program has ended. Raises SetupError if the sandbox itself broke."""
+        """Supervise until the program has ended; its exit code.
+
+        Raises SetupError if the sandbox itself broke, EndWantedError if the program ended by SIGINT.
+        """
         gc.freeze()  # what the start has made stays; from here on there may be garbage
         gc.enable()
         for number in _ENDING:
@@ -109,12 +113,25 @@ class Supervisor:
             while self._exit_code is None:
                 self._turn()
             self._drain()
-            return self._exit_code
         finally:
             if self._pty is not None:
                 self._pty.give_terminal_back()
             self._end_sandbox()
             self._streams.give_back_input()
+        if self._was_interrupted:
+            self._interrupt_others()
+            raise EndWantedError(signal.SIGINT)
+        return self._exit_code
+
+    def _interrupt_others(self) -> None:
+        """The key was for the whole job: a script that ran torbox, or what is in a pipeline with it.
+
+        The kernel would have told them, had the terminal not been raw.
+        """
+        if self._pty is not None and self._pty.interrupt_typed and self._pty.terminal.in_foreground():
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            os.killpg(os.getpgrp(), signal.SIGINT)
+            signal.signal(signal.SIGINT, handler)
 
     def _end_sandbox(self) -> None:
         """Return when its first process is gone, and with it every other."""
@@ -149,7 +166,8 @@ class Supervisor:
             raise SetupError("run the program", 0, "the sandbox's first process was killed")
         number = int(message.fields[0])
         if message.kind is Kind.EXITED:
-            self._exit_code = number
+            self._exit_code = number if number >= 0 else 128 - number
+            self._was_interrupted = number == -signal.SIGINT
             self._unwatch(self._control.fileno())
         elif message.kind is Kind.STOPPED:
             self._program_stopped(signal.Signals(number))
@@ -272,18 +290,19 @@ class Supervisor:
         A caller's terminal that stands still may take its time, unless a signal has asked for the end.
         """
         end = time.monotonic() + _LAST_WAIT_S
+        self._carry(pty)
         while not pty.has_ended or pty.is_waited_for:
-            self._carry(pty)
             if pty.is_waited_for and not self._ends_by_signal:
                 end = time.monotonic() + _LAST_WAIT_S
             left = end - time.monotonic()
             if left < 0:
                 break
             self._turn(left)
+            self._carry(pty)
 
 
 class EndWantedError(KeyboardInterrupt):
-    """A signal asked for the end while there was no program yet to be told."""
+    """A signal asked for the end while there was no program yet to be told, or ended it as one should."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

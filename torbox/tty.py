@@ -64,10 +64,9 @@ class Terminal:
             os.close(descriptor)
             return None
 
-    @property
-    def suspend_key(self) -> bytes:
-        """The key that stops a job; ^Z for most."""
-        key: bytes = self.attributes[6][termios.VSUSP]
+    def key(self, index: int) -> bytes:
+        """The key with a meaning of its own, as VSUSP: ^Z for most; termios(3)."""
+        key: bytes = self.attributes[6][index]
         return key
 
     def in_foreground(self) -> bool:
@@ -126,6 +125,7 @@ class PtyRelay:
         os.set_blocking(master, False)
         self.has_terminal = False  # the caller's is raw, and read by us
         self.suspend_typed = False  # the key that stops a job was, since somebody last asked
+        self.interrupt_typed = False  # the key that interrupts one was
         self.has_ended = False  # every copy of the slave is closed, and all output is read
         self._keys = b""  # not taken by the sandbox's terminal yet
         self._output = b""  # not taken by the caller's yet
@@ -172,7 +172,8 @@ class PtyRelay:
             if not self._keys:  # hung up; SIGHUP tells the program
                 self.has_terminal = False
                 return False
-            self.suspend_typed = self.suspend_typed or self.terminal.suspend_key in self._keys
+            self.suspend_typed = self.suspend_typed or self.terminal.key(termios.VSUSP) in self._keys
+            self.interrupt_typed = self.interrupt_typed or self.terminal.key(termios.VINTR) in self._keys
             # What is typed after a change of the window's size is not to overtake it.
             self.terminal.copy_size(self.master)
         try:

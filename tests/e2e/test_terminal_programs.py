@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,5 +123,5 @@ def test_ssh_asks_for_a_password_on_the_terminal_and_does_not_show_it(person: Pe
         screen.type("not the password\r")
         assert "not the" not in screen.see("Permission denied, please try again.")
         screen.type("\x03")
-        assert screen.ended() == 130
+        assert screen.ended() == signal.SIGINT
     assert not Path(person.home, ".ssh").exists()

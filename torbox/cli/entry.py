@@ -74,11 +74,28 @@ def command() -> NoReturn:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.flush()
-    os._exit(code)  # standard output was flushed by main, where that may still fail
+    if code < 0:
+        _end_by_signal(-code)
+    os._exit(
+        128 - code if code < 0 else code
+    )  # standard output was flushed by main, where that may still fail
+
+
+def _end_by_signal(number: int) -> None:
+    """So that who waits for torbox can tell that the user wants to stop: a shell ends its loop, its script.
+
+    https://www.cons.org/cracauer/sigint.html. Where the signal is ignored nothing comes of it.
+    """
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; every failure becomes one message and an exit code."""
+    """Run one command; every failure becomes one message and an exit code.
+
+    A negative one is that of a signal which asked for the end; torbox is to end by it.
+    """
     try:
         occupy_closed()
         options = _parse(sys.argv[1:] if arguments is None else arguments)
@@ -92,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(error)
         return error.exit_code
     except KeyboardInterrupt as error:
-        return 128 + getattr(error, "number", signal.SIGINT)
+        return -getattr(error, "number", signal.SIGINT)
     except MemoryError:
         complain(_failed_call(OSError(errno.ENOMEM, "")))
         return EXIT_TORBOX
