@@ -15,11 +15,10 @@ import pytest
 from tests.support.patience import PATIENCE_S
 from tests.upstream.harness import Loop
 from tests.upstream.socks_server import Server, read_exactly, serving
-from torbox.netstack.flow import Refusal
 from torbox.netstack.ring import Ring, RingPool
 from torbox.upstream import socket_stream
 from torbox.upstream.interface import Resolution, StreamOwner, Target
-from torbox.upstream.socket_stream import SocketStream, refusal_of
+from torbox.upstream.socket_stream import SocketStream
 
 NOWHERE = Target(bytes(4), b"", 0)  # these streams go where their server is
 
@@ -400,12 +399,3 @@ def test_waiting_for_memory_ends_with_the_stream(loop: Loop) -> None:
         guest.stream.abort()
         loop.until(lambda: loop.reactor.deadline > loop.reactor.now + 1)
         assert guest.heard == ["connected"]
-
-
-def test_a_proxy_that_cannot_be_reached_is_a_network_that_is_down() -> None:
-    assert refusal_of(errno.ECONNREFUSED) is Refusal.NET_UNREACHABLE
-    assert refusal_of(errno.ENOENT) is Refusal.NET_UNREACHABLE
-    assert refusal_of(errno.EMFILE) is Refusal.NET_UNREACHABLE
-    assert refusal_of(None) is Refusal.NET_UNREACHABLE
-    assert refusal_of(errno.ETIMEDOUT) is Refusal.TIMED_OUT
-    assert refusal_of(errno.EHOSTUNREACH) is Refusal.HOST_UNREACHABLE

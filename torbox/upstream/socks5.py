@@ -13,8 +13,9 @@ from collections.abc import Callable
 from torbox.netstack.flow import Refusal
 from torbox.netstack.ring import Ring
 from torbox.upstream import blocking
+from torbox.upstream.connecting_socket import Address
 from torbox.upstream.interface import NoDatagrams, Reactor, Resolution, Stream, StreamOwner, Target
-from torbox.upstream.socket_stream import Address, SocketStream
+from torbox.upstream.socket_stream import SocketStream
 from torbox.upstream.socks5_protocol import CONNECT, MAX_REPLY, Reply, Socks5Client, Socks5Error, request
 from torbox.upstream.url import UpstreamUrl, UrlShape
 from torbox.upstream.vital_sign import VitalSign
