@@ -258,6 +258,52 @@ def test_a_namespace_of_its_own_keeps_it_from_tracing(
     assert inside != os.readlink("/proc/self/ns/user")
 
 
+# A program that is not torbox's
+
+
+@pytest.fixture
+def proxy() -> Iterator[Reach]:
+    with open_directory() as directory:
+        directory.chmod(0o777)
+        yield Reach((socket.AF_UNIX,), paths=("/dev/null",), program=True, directory=str(directory))
+
+
+def make_socket_at(path: str) -> Callable[[], object]:
+    return lambda: socket.socket(socket.AF_UNIX).bind(path)
+
+
+def test_a_program_has_libraries_its_sockets_and_no_file_of_the_users(proxy: Reach, secret: str) -> None:
+    names = confined(proxy, lambda: sorted(os.listdir("/")))
+    assert "'sockets'" in names
+    assert "'usr'" in names
+    assert not any(f"'{name}'" in names for name in ("home", "var", "tmp", "proc", "root", "dev", "run"))
+    assert confined(proxy, open_file(secret)) == "ENOENT"
+    assert confined(proxy, open_file("/usr/new", os.O_CREAT | os.O_WRONLY)) in ("EROFS", "EACCES")
+    assert confined(proxy, make_socket_at("/sockets/bus")) == "None"
+    assert os.listdir(proxy.directory) == ["bus"]
+
+
+def test_a_program_makes_no_other_no_inet_socket_and_signals_nobody(proxy: Reach) -> None:
+    assert confined(proxy, make_socket(socket.AF_INET, socket.SOCK_STREAM)) == "EAFNOSUPPORT"
+    assert confined(proxy, lambda: os.kill(os.getppid(), 0)) == "EPERM"
+    for name in ("fork", "ptrace", "user namespace", "mount", "io_uring"):
+        assert confined(proxy, FATAL[name]) == "SIGSYS", name
+
+
+def test_a_program_is_in_a_network_of_its_own(no_filter: None, no_landlock: None, proxy: Reach) -> None:
+    assert confined(proxy, socket.if_nameindex) == "[(1, 'lo')]"
+
+
+def test_landlock_lets_a_program_make_sockets_and_no_files(
+    no_filter: None, no_root: None, proxy: Reach
+) -> None:
+    needs_abi(landlock.FS_ABI)
+    # The root is not entered here, so where it would be is where things are.
+    there = proxy._replace(directory="")
+    assert confined(there, open_file(f"{proxy.directory}/new", os.O_CREAT | os.O_WRONLY)) == "EACCES"
+    assert confined(there, make_socket_at(f"{proxy.directory}/new")) == "EACCES"
+
+
 # Landlock
 
 

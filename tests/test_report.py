@@ -55,6 +55,14 @@ def test_a_reason_is_heard_before_and_after_it_is_ready(pipe: tuple[int, Report]
     assert last_words(reader) == ""
 
 
+def test_who_fails_right_after_he_was_ready_is_heard_at_once(pipe: tuple[int, Report]) -> None:
+    reader, report = pipe
+    report.missing("landlock", "why")
+    report.ready()
+    report.failed("it broke")
+    assert hear(reader, lambda *_: None) == "it broke"
+
+
 def test_who_does_not_get_ready_is_heard_or_has_ended_without_a_word(pipe: tuple[int, Report]) -> None:
     reader, report = pipe
     report.failed("it broke")

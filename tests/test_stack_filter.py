@@ -19,6 +19,7 @@ from torbox.stack_filter import (
     LETTING_IN,
     PLAIN,
     RESOLVING,
+    SIGNALLING,
     Reach,
 )
 
@@ -30,6 +31,7 @@ NOTHING = Reach()
 DOORMAN = Reach((socket.AF_UNIX,), paths=("/tmp/.X11-unix/X0",), lets_in=True)
 DENIED = ERRNO | EPERM
 NO_FAMILY = ERRNO | EAFNOSUPPORT
+PROXY = Reach((socket.AF_UNIX,), paths=("/run/user/1000/bus",), program=True, directory="/run/user/1000")
 STREAM, DGRAM, RAW = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW
 FLAGS = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
 MPTCP, SCTP = 262, 132  # linux/in.h
@@ -61,7 +63,7 @@ def test_the_numbers_are_the_kernels(machine: str) -> None:
     if numbers is None:
         pytest.skip(f"the kernel's headers for {machine} are not installed")
     column = MACHINES[machine].column
-    for name, columns in (PLAIN | RESOLVING | LETTING_IN | FATAL).items():
+    for name, columns in (PLAIN | RESOLVING | LETTING_IN | SIGNALLING | FATAL).items():
         # Calls newer than a distribution's headers are told by both machines' numbers being the same.
         assert columns[column] == numbers.get(name, columns[1] if columns[0] == columns[1] else None), name
     inspected = {columns[column] for columns, _ in (*INSPECTED, *INSPECTED_RESOLVING, *INSPECTED_ELSE)}
@@ -114,6 +116,19 @@ def test_clients_are_let_in_by_the_doorman_alone_and_by_no_listener_that_he_make
         assert filtered(DOORMAN, name) == DENIED, name
 
 
+def test_a_program_that_is_not_torboxs_makes_no_other_and_signals_nobody(filtered: Filter) -> None:
+    for name in FATAL:
+        if name in filtered.numbers:
+            assert filtered(PROXY, name) == (ALLOW if name == "execve" else KILL), name
+    for name in SIGNALLING:
+        assert filtered(PROXY, name) == DENIED, name
+    assert filtered(PROXY, "clone", 0x3D0F00) == ALLOW  # libc's flags for a thread
+    assert filtered(PROXY, "clone", 17) == KILL
+    assert filtered(PROXY, "clone3") == ERRNO | ENOSYS
+    for name in ("bind", "listen", "accept4", "openat", "eventfd2", "mprotect"):
+        assert filtered(PROXY, name) == ALLOW, name
+
+
 def test_the_list_stays_short(filtered: Filter) -> None:
     calls = sum(filtered(TCP4, name) == ALLOW for name in filtered.numbers)
     assert 40 < calls < 75
@@ -149,6 +164,9 @@ def test_the_list_stays_short(filtered: Filter) -> None:
         (DOORMAN, socket.AF_UNIX, STREAM | FLAGS, 0, ALLOW),
         (DOORMAN, socket.AF_UNIX, DGRAM, 0, DENIED),
         (DOORMAN, socket.AF_INET, STREAM, 0, NO_FAMILY),
+        (PROXY, socket.AF_UNIX, STREAM | FLAGS, 0, ALLOW),
+        (PROXY, socket.AF_INET6, STREAM, 0, NO_FAMILY),
+        (PROXY, socket.AF_NETLINK, RAW, 0, NO_FAMILY),
         (NOTHING, socket.AF_INET, STREAM, 0, NO_FAMILY),
         (NOTHING, socket.AF_UNIX, STREAM, 0, NO_FAMILY),
     ],

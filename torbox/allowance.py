@@ -18,10 +18,10 @@ from torbox.errors import SetupError, UsageError
 WHAT = {
     "cpu-limit": "the processor time that limits.cpu allows",
     "keyring": "a session keyring of the sandbox's own",
-    "landlock": "Landlock around the network stack and the desktop's doorman, where the kernel has it",
-    "seccomp": "the system call filters of the program, the network stack and the desktop's doorman",
+    "landlock": "Landlock around the network stack and before the desktop, where the kernel has it",
+    "seccomp": "the system call filters of the program, the network stack and what stands before the desktop",
     "securebits": "user 0 without privileges of its own, locked",
-    "stack-namespaces": "empty roots of the network stack's and the desktop's doorman's own",
+    "stack-namespaces": "roots of their own for the network stack and what stands before the desktop",
     "time-namespace": "clocks that do not tell how long this machine has been up",
 }
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The processes of torbox's own that read what an attacker sends, and what one could do if he took it over.
 
-They are the network stack's workers, and the doorman before the user's session (desktop/doorman.py).
+They are the network stack's workers, the doorman before the user's session (desktop/doorman.py), and who
+becomes the session bus's proxy (desktop/bus.py), a program that is not torbox's.
 
     prepare   before it says that it is ready: no_new_privs; user and mount namespaces of its own, of the
               network too where its upstream needs none; whatever this kernel lacks is found here
@@ -17,7 +18,8 @@ Landlock, Linux 6.7). Whoever connects to Unix sockets is in an empty network, w
 else in its root; a server that is started anew makes another one, which this sandbox will not see. An
 abstract socket is the exception: its name is one of the caller's network, which the process then stays in,
 still without a socket but of that family. `direct` goes everywhere by nature: what it loses is all but
-sockets, threads, and reading /etc and /usr.
+sockets, threads, and reading /etc and /usr. The bus's proxy needs libraries, so its root has /usr besides,
+and the directory where it listens.
 
 It stays the user's process and in the user's groups, since those let it connect to Tor's Unix socket.
 """
@@ -40,6 +42,10 @@ _STAGING = "/tmp"
 _RESOLV_CONF = "/etc/resolv.conf"
 # What libc's resolver reads: configuration, and its modules.
 _RESOLVER = ("/etc", "/usr", "/lib", "/lib64")
+# What a program and the libraries that it loads are in, and the list of where those are.
+_PROGRAMS = ("/usr", "/lib", "/lib64")
+_LIBRARIES = "/etc/ld.so.cache"
+_DIRECTORY_INSIDE = "/sockets"
 
 
 def socket_inside(index: int) -> str:
@@ -81,9 +87,11 @@ class Confinement:
             self._has_filter = True
 
     def path_of(self, path: str) -> str:
-        """Where this process will find the Unix socket of its reach that is at `path` outside."""
+        """Where this process will find a Unix socket or directory of its reach that is at `path` outside."""
         if not self._has_root or not path or path.startswith("@"):
             return path
+        if path == self._reach.directory:
+            return _DIRECTORY_INSIDE
         return socket_inside(self._reach.paths.index(path))
 
     def seal(self) -> None:
@@ -126,12 +134,22 @@ class Confinement:
             for index, path in enumerate(self._reach.paths):
                 if not path.startswith("@"):
                     self._trees[socket_inside(index)] = _tree(path)
-            if self._reach.resolves:
-                for path in (*_RESOLVER, *_beside(_RESOLV_CONF)):
-                    if os.path.isdir(path) and not os.path.islink(path):
-                        self._trees[path] = _tree(path)
+            if path := self._reach.directory:
+                self._trees[_DIRECTORY_INSIDE] = _tree(path, writable=True)
+            if self._reach.program and os.path.isfile(_LIBRARIES):
+                self._trees[_LIBRARIES] = _tree(_LIBRARIES)
+            for path in self._read():
+                self._trees[path] = _tree(path)
         except OSError as error:
             raise SetupError(self._step, error.errno or 0, path) from error
+
+    def _read(self) -> tuple[str, ...]:
+        """The directories that it reads of this machine."""
+        programs = _PROGRAMS if self._reach.program else ()
+        resolver = (*_RESOLVER, *_beside(_RESOLV_CONF)) if self._reach.resolves else ()
+        return tuple(
+            path for path in (*programs, *resolver) if os.path.isdir(path) and not os.path.islink(path)
+        )
 
     def _enter_root(self) -> None:
         """A root that holds the trees and nothing else, read-only; the old one is gone."""
@@ -144,12 +162,13 @@ class Confinement:
             if stat.S_ISDIR(os.fstat(tree).st_mode):
                 os.makedirs(below, exist_ok=True)
             else:
+                os.makedirs(os.path.dirname(below) or ".", exist_ok=True)
                 os.close(os.open(below, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             place = os.open(below, os.O_PATH | os.O_CLOEXEC)
             syscalls.move_mount(tree, place)
             os.close(place)
             os.close(tree)
-        if self._reach.resolves:
+        if self._reach.resolves or self._reach.program:
             for name in ("lib", "lib64"):
                 if os.path.islink(f"/{name}"):
                     os.symlink(os.readlink(f"/{name}"), name)
@@ -170,23 +189,30 @@ class Confinement:
 
     def _restrict(self) -> None:
         reach = self._reach
+        readable: tuple[str, ...] = ()
+        if reach.resolves or (reach.program and self._has_root):
+            readable = ("/",)
+        elif reach.program:
+            readable = self._read()
         landlock.restrict(
             self._landlock,
-            readable="/" if reach.resolves else "",
+            readable=readable,
+            executable=reach.program,
+            directory=self.path_of(reach.directory),
             port=None if reach.resolves else reach.port,
             abstract=reach.is_abstract,
         )
 
 
-def _tree(path: str) -> int:
-    """A detached copy of what is mounted at a path, which cannot be written to. OSError."""
+def _tree(path: str, *, writable: bool = False) -> int:
+    """A detached copy of what is mounted at a path, which can be written to only if it is to be. OSError."""
     place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         tree = syscalls.open_tree(place)
     finally:
         os.close(place)
-    attributes = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
-    syscalls.mount_setattr(tree, attributes)
+    attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+    syscalls.mount_setattr(tree, attributes | (0 if writable else syscalls.MOUNT_ATTR_RDONLY))
     return tree
 
 

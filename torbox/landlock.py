@@ -16,12 +16,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Sequence
 
 # linux/landlock.h
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every machine
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH, _RULE_NET_PORT = 1, 2
-_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
+_EXECUTE, _READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_SOCK = 1 << 0, 1 << 2, 1 << 3, 1 << 5, 1 << 9
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many there are: the lowest bits, by ABI; no more since
 _BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
 _SCOPE_ABSTRACT_UNIX_SOCKET, _SCOPE_SIGNAL = 1 << 0, 1 << 1
@@ -65,11 +66,20 @@ def abi() -> int:
         raise
 
 
-def restrict(version: int, *, readable: str = "", port: int | None = None, abstract: bool = False) -> None:
+def restrict(
+    version: int,
+    *,
+    readable: Sequence[str] = (),
+    executable: bool = False,
+    directory: str = "",
+    port: int | None = None,
+    abstract: bool = False,
+) -> None:
     """Take from this process, for good, what an ABI of `version` knows. Wants no_new_privs. OSError.
 
-    `readable`: the directory below which files can be read, "" for none. `port`: the one that TCP may
-    connect to; 0: none; None: any. `abstract`: whether it may connect to abstract Unix sockets of others.
+    `readable`: the directories below which files can be read, and executed if they are `executable`;
+    `directory`: where sockets can be made. `port`: the one that TCP may connect to; 0: none; None: any.
+    `abstract`: whether it may connect to abstract Unix sockets of others.
     """
     files = (1 << _FS_RIGHTS[min(version, max(_FS_RIGHTS))]) - 1
     net = 0
@@ -84,12 +94,14 @@ def restrict(version: int, *, readable: str = "", port: int | None = None, abstr
         _CREATE_RULESET, ctypes.byref(attr), ctypes.c_size_t(ctypes.sizeof(attr)), ctypes.c_uint32(0)
     )
     try:
-        if readable:
-            place = os.open(readable, os.O_PATH | os.O_CLOEXEC)
-            try:
-                _add(ruleset, _RULE_PATH_BENEATH, _PathBeneathAttr(_READ_FILE | _READ_DIR, place))
-            finally:
-                os.close(place)
+        reading = _READ_FILE | _READ_DIR | (_EXECUTE if executable else 0)
+        for path, rights in [(path, reading) for path in readable] + [(directory, _MAKE_SOCK | _REMOVE_FILE)]:
+            if path:
+                place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    _add(ruleset, _RULE_PATH_BENEATH, _PathBeneathAttr(rights, place))
+                finally:
+                    os.close(place)
         if port and net:
             _add(ruleset, _RULE_NET_PORT, _NetPortAttr(_CONNECT_TCP, port))
         _call(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))

@@ -71,8 +71,10 @@ def hear(reader: int, tell: Callable[[str, str], None]) -> str | None:
             line, _, said = said.removeprefix(MISSING).partition(b"\n")
             name, _, why = line.decode("utf-8", "replace").partition("\0")
             tell(name, why)
-        if said.startswith(READY):
+        if said == READY:
             return None
+        if said.startswith(READY):  # it has failed since: what is read here would not be read by `last_words`
+            return _reason(said.removeprefix(READY))
         if not (chunk := os.read(reader, _LIMIT)):
             return _reason(said)
         said += chunk

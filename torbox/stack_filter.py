@@ -20,6 +20,10 @@ of the stack's the upstream says it):
 - no memory becomes executable, but for `direct`, where libc loads name service modules when it needs them.
 - nobody is let in but by the desktop's doorman, whose listeners were made before; no process makes any.
 
+Of a program that is not torbox's (the session bus's proxy) nobody can say which calls the next version makes,
+so it may make those that are not named here. The killing ones but for execve, signals, and sockets of another
+kind than its own it may not.
+
 Only the low words of arguments are compared; see seccomp.py.
 """
 
@@ -58,6 +62,8 @@ class Reach(NamedTuple):
     `resolves`: it sends datagrams, asks the machine's resolver by threads, and goes to any port.
     `port`: the one that it connects to by TCP, 0 for none or any. `paths`: the Unix sockets that it connects
     to; an abstract name begins with @. `lets_in`: it has listeners, and passes credentials on.
+    `program`: it becomes a program of this machine's, that is not torbox's. `directory`: where that one makes
+    its socket.
     """
 
     families: tuple[int, ...] = ()
@@ -65,6 +71,8 @@ class Reach(NamedTuple):
     port: int = 0
     paths: tuple[str, ...] = ()
     lets_in: bool = False
+    program: bool = False
+    directory: str = ""
 
     @property
     def is_abstract(self) -> bool:
@@ -166,6 +174,17 @@ INSPECTED_RESOLVING: tuple[tuple[Numbers, str], ...] = (
     ((307, 269), "sendto"),  # sendmmsg, whose flags are in the same place
 )
 INSPECTED_ELSE: tuple[tuple[Numbers, str], ...] = (((9, 222), "mmap"), ((10, 226), "mmap"))  # and mprotect
+# Of a program that is not torbox's: a socket's family, and threads.
+INSPECTED_PROGRAM: tuple[tuple[Numbers, str], ...] = (((41, 198), "socket"), ((56, 220), "clone"))
+# What such a program may not do to others: for torbox's own processes it is among all that is refused.
+SIGNALLING: dict[str, Numbers] = {
+    "kill": (62, 129),
+    "tkill": (200, 130),
+    "tgkill": (234, 131),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "pidfd_send_signal": (424, 424),
+}
 CLONE3: Numbers = (435, 435)
 # Only who has taken the process over would try these.
 FATAL: dict[str, Numbers] = {
@@ -228,16 +247,13 @@ _PROT_EXEC = 4
 
 def program(machine: str, reach: Reach, step: str = "") -> list[Instruction]:
     """The filter for a machine as uname(2) calls it. SetupError by `step` if its numbers are not known."""
-    allowed = (PLAIN, *((RESOLVING,) if reach.resolves else ()), *((LETTING_IN,) if reach.lets_in else ()))
     calls = [
-        *INSPECTED,
-        *(INSPECTED_RESOLVING if reach.resolves else INSPECTED_ELSE),
-        *((numbers, "allow") for named in allowed for numbers in named.values()),
+        *(_of_a_program() if reach.program else _of_torbox(reach)),
         (CLONE3, "no such call"),
         *((numbers, "kill") for numbers in FATAL.values()),
     ]
     lines = by_number(machine_named(machine, step), "kill", calls)
-    lines += [Line(RETURN, ERRNO | EPERM), *_inspections(reach)]
+    lines += [Line(RETURN, ALLOW if reach.program else ERRNO | EPERM), *_inspections(reach)]
     lines += [
         "allow",
         Line(RETURN, ALLOW),
@@ -251,6 +267,23 @@ def program(machine: str, reach: Reach, step: str = "") -> list[Instruction]:
         Line(RETURN, KILL),
     ]
     return assemble(lines)
+
+
+def _of_torbox(reach: Reach) -> list[tuple[Numbers, str]]:
+    allowed = (PLAIN, *((RESOLVING,) if reach.resolves else ()), *((LETTING_IN,) if reach.lets_in else ()))
+    return [
+        *INSPECTED,
+        *(INSPECTED_RESOLVING if reach.resolves else INSPECTED_ELSE),
+        *((numbers, "allow") for named in allowed for numbers in named.values()),
+    ]
+
+
+def _of_a_program() -> list[tuple[Numbers, str]]:
+    return [
+        *INSPECTED_PROGRAM,
+        (FATAL["execve"], "allow"),  # by which it becomes that program
+        *((numbers, "deny") for numbers in SIGNALLING.values()),
+    ]
 
 
 def _inspections(reach: Reach) -> list[str | Line]:
@@ -279,7 +312,7 @@ def _inspections(reach: Reach) -> list[str | Line]:
         Line(JUMP_EQUAL, 0, if_true="allow", if_false="deny"),
         "clone",  # a thread is no process; and who needs none is not to have one
     ]
-    if not reach.resolves:
+    if not reach.resolves and not reach.program:
         return [
             *lines,
             Line(RETURN, KILL),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from torbox import syscalls
 from torbox.desktop import bus
 from torbox.desktop.bus import Introduction
 from torbox.errors import SetupError
@@ -24,7 +26,8 @@ REAL = pytest.mark.skipif(
 
 @pytest.fixture
 def session_bus(tmp_path: Path) -> Iterator[str]:
-    address = f"unix:path={tmp_path}/session-bus"
+    path = f"{tmp_path}/session-bus"
+    address = f"unix:path={path}"
     command = [
         "dbus-daemon",
         "--session",
@@ -36,7 +39,7 @@ def session_bus(tmp_path: Path) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as daemon:
         assert daemon.stdout is not None
         daemon.stdout.readline()
-        yield address
+        yield path
         daemon.terminate()
 
 
@@ -78,7 +81,9 @@ def test_the_proxy_hides_every_name_but_those_it_was_told(session_bus: str, tmp_
         assert "uint32 1" in mine.stdout, mine.stderr
         other = asked(inside, name, "string:org.example.Other", "uint32:0")
         assert "ServiceUnknown" in other.stderr
-        assert "uint32 1" in asked(session_bus, name, "string:org.example.Other", "uint32:0").stdout
+        assert (
+            "uint32 1" in asked(bus.address(session_bus), name, "string:org.example.Other", "uint32:0").stdout
+        )
     finally:
         proxy.end()
     assert not asked(inside, "org.freedesktop.DBus.ListNames").stdout
@@ -86,14 +91,66 @@ def test_the_proxy_hides_every_name_but_those_it_was_told(session_bus: str, tmp_
 
 @REAL
 def test_a_proxy_that_cannot_listen_is_an_error(session_bus: str, tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="xdg-dbus-proxy did not start"):
+    with pytest.raises(SetupError, match="No such file"):
         bus.Proxy(session_bus, str(tmp_path / "no" / "where"), ())
+
+
+@REAL
+def test_the_proxy_is_confined_and_knows_nothing_of_its_caller(session_bus: str, tmp_path: Path) -> None:
+    proxy = bus.Proxy(session_bus, str(tmp_path / "inside"), ())
+    try:
+        process = Path(f"/proc/{proxy._pid}")
+        status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+        assert status["Name"] == bus.PROXY
+        assert [int(status[f"Cap{which}"], 16) for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")] == [0] * 5
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        for kind in ("user", "mnt", "net", "ipc"):
+            assert (process / "ns" / kind).readlink() != Path(f"/proc/self/ns/{kind}").readlink()
+        assert (process / "environ").read_bytes() == b""
+        kept = {descriptor.readlink() for descriptor in (process / "fd").iterdir()}
+        assert not any(str(path).startswith((str(tmp_path), "/home", "/root")) for path in kept)
+        assert not (tmp_path / "inside-proxy").exists()  # nothing can be made any more where it listens
+    finally:
+        proxy.end()
+
+
+@REAL
+def test_what_the_proxy_does_without_is_told_if_it_is_allowed_to_be_missing(
+    session_bus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(syscalls, "unshare", refuse)
+    with pytest.raises(SetupError, match="--allow-missing stack-namespaces"):
+        bus.Proxy(session_bus, str(tmp_path / "one"), ())
+    told: list[str] = []
+    allowed = frozenset({"stack-namespaces"})
+    proxy = bus.Proxy(session_bus, str(tmp_path / "two"), (), allowed, lambda name, _why: told.append(name))
+    try:
+        os.unlink(session_bus)  # as the sandbox's own directory is once it has started
+        listed = asked(bus.address(str(tmp_path / "two")), "org.freedesktop.DBus.ListNames")
+        assert "org.freedesktop.DBus" in listed.stdout, listed.stderr
+    finally:
+        proxy.end()
+    assert told == ["stack-namespaces"]
+
+
+@REAL
+def test_a_proxy_that_is_not_in_usr_is_an_error(
+    session_bus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(f"/usr/bin/{bus.PROXY}", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match="xdg-dbus-proxy cannot be confined") as caught:
+        bus.Proxy(session_bus, str(tmp_path / "inside"), ())
+    assert "below /usr" in caught.value.advice
 
 
 def test_without_a_proxy_nothing_is_shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match="xdg-dbus-proxy: No such file") as caught:
-        bus.Proxy("unix:path=/x", str(tmp_path / "inside"), ())
+        bus.Proxy("/x", str(tmp_path / "inside"), ())
     assert "Install xdg-dbus-proxy" in caught.value.advice
 
 

@@ -21,6 +21,7 @@ from tests.support.confined import taken_over
 from tests.support.display import Display
 from tests.support.people import Person
 from tests.support.processes import descendants, wait_until_gone
+from torbox import landlock
 
 Shared = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -170,7 +171,7 @@ def test_a_doorman_who_is_taken_over_has_the_servers_socket_and_nothing_else(
     out.touch()
     out.chmod(0o666)
     server = f"/tmp/.X11-unix/X{screen.name[1:]}"
-    change = taken_over(out, f"{HOSTILE}    {attack}\n", doorman=True, SECRET=str(secret), SERVER=server)
+    change = taken_over(out, f"{HOSTILE}    {attack}\n", whom="doorman", SECRET=str(secret), SERVER=server)
     run = ("run", "--profile", session.profile('x11 = "untrusted"'), "--upstream", "block", "echo", "ran")
     done = subprocess.run(
         person.altered(change, *run),
@@ -269,6 +270,77 @@ def test_the_bus_has_the_names_of_the_profile_and_no_others(session: Session) ->
     assert "/run/user/1000:\nbus\n" in seen.stdout
     assert "system_bus_socket" in seen.stderr  # the system bus: there is no such file
     assert session.leftovers() == []
+
+
+@needs("dbus-daemon", "xdg-dbus-proxy")
+def test_a_proxy_of_the_bus_that_is_taken_over_has_the_doormans_socket_and_nothing_else(
+    person: Person, session: Session
+) -> None:
+    address = f"unix:path={session.runtime}/bus"
+    session.serve("bus", "dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={address}")
+    session.environment["DBUS_SESSION_BUS_ADDRESS"] = address
+    secret, out = session.runtime / "secret", session.runtime / "out"
+    for path, mode in ((secret, 0o644), (out, 0o666)):
+        path.touch()
+        path.chmod(mode)
+    attempts = HOSTILE + '    attempt("write", lambda: os.open("/sockets/new", os.O_CREAT | os.O_WRONLY))\n'
+    change = taken_over(out, attempts, whom="proxy", SECRET=str(secret), SERVER=f"{session.runtime}/bus")
+    profile = session.profile('dbus_talk = ["org.example.Heard"]')
+    done = subprocess.run(
+        person.altered(change, "run", "--profile", profile, "--upstream", "block", "echo", "ran"),
+        env=session.environment,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+    assert out.read_text().splitlines() == [
+        "file: ENOENT",
+        "list: done",  # in which are /usr, and directories of the root's own
+        "inet: EAFNOSUPPORT",
+        "server: done",
+        "itself: ENOENT",
+        "kill: EPERM",
+        "write: EACCES" if landlock.abi() else "write: done",
+        "end",
+    ]
+
+
+@needs("dbus-daemon", "xdg-dbus-proxy")
+@pytest.mark.parametrize("name", ["stack-namespaces", "landlock"])
+def test_what_a_kernel_refuses_what_stands_between_stops_the_start_or_is_told_once(
+    person: Person, session: Session, name: str
+) -> None:
+    address = f"unix:path={session.runtime}/bus"
+    session.serve("bus", "dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={address}")
+    session.environment["DBUS_SESSION_BUS_ADDRESS"] = address
+    change = {
+        "stack-namespaces": "from torbox import confinement, syscalls\n"
+        "def refuse(*_): raise OSError(1, 'Operation not permitted')\n"
+        "class calls:\n"
+        "    def __getattr__(self, name): return refuse if name == 'unshare' else getattr(syscalls, name)\n"
+        "confinement.syscalls = calls()",
+        "landlock": "from torbox import landlock\n"
+        "def refuse(): raise OSError(1, 'Operation not permitted')\n"
+        "landlock.abi = refuse",
+    }[name]
+    ask = "dbus-send --session --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.ListNames"
+    profile = session.profile('dbus_talk = ["org.example.Heard"]')
+    for options, code in (((), 125), (("--allow-missing", name), 0)):
+        run = ("run", *options, "--profile", profile, "--upstream", "block", "sh", "-c", f"sleep 0.5; {ask}")
+        done = subprocess.run(
+            person.altered(change, *run),
+            env=session.environment,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            timeout=60,
+        )
+        assert done.returncode == code, done.stderr
+        assert ("org.freedesktop.DBus" in done.stdout) == (code == 0)
+        assert done.stderr.count(f"--allow-missing {name}") == 1
+    assert done.stderr.startswith("torbox: WITHOUT")
 
 
 @needs("dbus-daemon", "xdg-dbus-proxy")

@@ -34,7 +34,8 @@ def connect(port):
         sock.connect(("127.0.0.1", port))
 def seal(self):
     global OUT
-    if self._reach.lets_in != DOORMAN:
+    who = "doorman" if self._reach.lets_in else "proxy" if self._reach.program else "worker"
+    if who != WHOM:
         return sealed(self)
     OUT = os.open(PATH, os.O_WRONLY | os.O_APPEND)
     sealed(self)
@@ -44,11 +45,11 @@ confinement.Confinement.seal = seal
 """
 
 
-def taken_over(path: Path, attempts: str, *, doorman: bool = False, **names: object) -> str:
-    """Statements that a torbox is altered by (people.py): its worker, or its doorman, writes to `path`."""
+def taken_over(path: Path, attempts: str, *, whom: str = "worker", **names: object) -> str:
+    """Statements that a torbox is altered by (people.py): its worker, doorman or proxy writes to `path`."""
     head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
     code = TAKEN_OVER.replace("    ATTEMPTS", attempts)
-    return f"{head}PATH = {str(path)!r}\nDOORMAN = {doorman}\n{code}"
+    return f"{head}PATH = {str(path)!r}\nWHOM = {whom!r}\n{code}"
 
 
 def confined(reach: Reach, job: Callable[[], object], groups: tuple[int, ...] = ()) -> str:

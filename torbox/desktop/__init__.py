@@ -247,16 +247,15 @@ def _start(
         door(f"{shared.directory}/X", shared.display, lambda: x11.Entrance(cookie))
     if shared.pulse:
         door(f"{shared.directory}/pulse", shared.pulse, lambda: pulse.Filter(may_record=shared.may_record))
-    to_the_bus, uid = f"@{os.path.basename(shared.directory)}", os.getuid()
+    to_the_bus, uid = f"{shared.directory}/to-the-bus", os.getuid()
     if shared.bus:
-        # An abstract name: the proxy goes this way anew for each client, when the directory is gone.
         door(to_the_bus, shared.bus, lambda: bus.Introduction(uid), descriptors=True)
     ended = stack.enter_context(select.epoll())
     if doors:
         lifeline = None if shared.x11_trusted else held
         ended.register(stack.enter_context(doorman.posted(doors, lifeline, allowed, tell)), select.EPOLLIN)
     if shared.bus:
-        proxy = bus.Proxy(bus.address(to_the_bus), f"{shared.directory}/bus", shared.bus_options)
+        proxy = bus.Proxy(to_the_bus, f"{shared.directory}/bus", shared.bus_options, allowed, tell)
         stack.callback(proxy.end)
         ended.register(proxy.readable, select.EPOLLIN)
     return ended.fileno()

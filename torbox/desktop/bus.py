@@ -3,7 +3,9 @@
 
 The proxy is a process of the user's that listens in the sandbox's own directory, hides every name of the bus
 but those of the profile, and passes nothing to others. It tells by a pipe when it is ready, and ends when
-torbox's end of that pipe is closed, however that came about.
+torbox's end of that pipe is closed, however that came about. It parses what the program inside sends, so it
+is started confined (confinement.py): its root has /usr, the doorman's socket, and a directory to listen in,
+which is gone, but for its socket, as soon as it does.
 
 Between proxy and bus stands `Introduction`, for what the proxy does not do. A program says to the bus by
 number which user it is (D-Bus Specification, EXTERNAL), and that inside is everybody's, not this user's:
@@ -20,15 +22,22 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
-import subprocess
+from collections.abc import Callable
+from typing import NoReturn
 
-from torbox import privileges
+from torbox import privileges, report
+from torbox.allowance import Allowance
+from torbox.confinement import Confinement
 from torbox.errors import SetupError
+from torbox.report import Report
+from torbox.stack_filter import Reach
 
 PROXY = "xdg-dbus-proxy"
 _READY_WITHIN_S = 10
 _STEP = "share the session bus"
+_SOCKET = "bus"  # in the proxy's own directory
 _LINE_MAX = 16 << 10  # bytes before the end of a line; libdbus takes 16 KiB for the whole of it
 _HEADER = struct.Struct("cBBBIII")  # a message's, up to its fields: of the body and the fields the lengths
 _FIELDS_MAX = 64 << 10  # bytes of a message's fields; some hundred are usual
@@ -124,37 +133,95 @@ def _harmless(header: bytes, order: str) -> bytes:
 class Proxy:
     """A running proxy; `readable` is, once it has ended."""
 
-    def __init__(self, bus: str, path: str, options: tuple[str, ...]) -> None:
-        """Start it on `bus`, an address, listening at `path`; return when it does. Raises SetupError."""
+    def __init__(
+        self,
+        bus: str,
+        path: str,
+        options: tuple[str, ...],
+        allowed: frozenset[str] = frozenset(),
+        tell: Callable[[str, str], None] = lambda *_: None,
+    ) -> None:
+        """Start it on the bus with a socket at `bus`, listening at `path`; return when it does.
+
+        SetupError, also if it cannot be confined; but what is `allowed` to be missing (allowance.py) is told.
+        """
         program = shutil.which(PROXY)
         if program is None:
             raise SetupError(_STEP, errno.ENOENT, PROXY, advice=f"Install {PROXY}.")
-        self.readable, its_end = os.pipe2(os.O_CLOEXEC)
-        parent = os.getpid()
+        program = os.path.realpath(program)
+        if not program.startswith("/usr/"):
+            advice = f"Install {PROXY} below /usr, which is all that it finds where it is confined."
+            raise SetupError(_STEP, 0, f"{program} cannot be confined", advice=advice)
+        directory = f"{path}-proxy"  # which is its own as long as it makes its socket
         try:
-            self._process = subprocess.Popen(
-                [program, f"--fd={its_end}", bus, path, "--filter", *options],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[its_end],
-                cwd="/",
-                start_new_session=True,
-                preexec_fn=lambda: privileges.die_with_parent(parent),
-            )
+            os.mkdir(directory, 0o700)
         except OSError as error:
-            os.close(self.readable)
-            raise SetupError(_STEP, error.errno or 0, program) from error
-        finally:
-            os.close(its_end)
-        ready, _, _ = select.select([self.readable], [], [], _READY_WITHIN_S)
-        if not ready or not os.read(self.readable, 1):
+            raise SetupError(_STEP, error.errno or 0, directory) from error
+        self.readable, its_end = os.pipe2(os.O_CLOEXEC)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        parent = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            command = (program, *options)
+            _become(command, bus, directory, its_end, Report(writer), allowed, parent)
+        os.close(its_end)
+        os.close(writer)
+        try:
+            with open(reader, "rb", buffering=0):
+                reason = report.hear(reader, tell)
+                if reason is not None:
+                    raise SetupError(_STEP, 0, reason or f"{PROXY} did not start")
+                ready, _, _ = select.select([self.readable], [], [], _READY_WITHIN_S)
+                if not ready or not os.read(self.readable, 1):
+                    reason = report.last_words(reader) or f"{PROXY} did not start"
+                    raise SetupError(
+                        _STEP, 0, reason, advice=f"Try it: {PROXY} {address(bus)} /tmp/bus --filter"
+                    )
+            os.rename(f"{directory}/{_SOCKET}", path)
+            os.rmdir(directory)
+        except OSError as error:
             self.end()
-            raise SetupError(
-                _STEP, 0, f"{PROXY} did not start", advice=f"Try it: {PROXY} {bus} /tmp/bus --filter"
-            )
+            raise SetupError(_STEP, error.errno or 0, path) from error
+        except SetupError:
+            self.end()
+            raise
 
     def end(self) -> None:
         os.close(self.readable)
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
+def _become(
+    command: tuple[str, ...],
+    bus: str,
+    directory: str,
+    its_end: int,
+    told: Report,
+    allowed: frozenset[str],
+    parent: int,
+) -> NoReturn:
+    """The child's column: confined, and then the proxy."""
+    try:
+        privileges.detach(parent, (its_end, told.fileno()))
+        reach = Reach((socket.AF_UNIX,), paths=(bus,), program=True, directory=directory)
+        confinement = Confinement(reach, Allowance(allowed, told.missing), "the session bus's proxy")
+        confinement.prepare()
+        inside = confinement.path_of(bus)
+        if inside == bus:  # in no root of its own: the name will be gone, but not what it leads to
+            place = os.open(bus, os.O_PATH)
+            os.set_inheritable(place, True)
+            inside = f"/proc/self/fd/{place}"
+        os.set_inheritable(its_end, True)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        privileges.die_with_parent(parent)  # forgotten by the kernel if credentials change (prctl(2))
+        confinement.seal()
+        told.ready()
+        program, *options = command
+        listening = f"{confinement.path_of(directory)}/{_SOCKET}"
+        # In no environment: it needs none, and the caller's may hold secrets.
+        os.execve(program, [program, f"--fd={its_end}", address(inside), listening, "--filter", *options], {})
+    except BaseException as error:  # the last resort: torbox says it
+        told.failed(report.reason_of(error))
+    finally:
+        os._exit(1)
