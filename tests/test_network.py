@@ -69,5 +69,6 @@ def test_a_proxy_on_this_machine_is_not_asked_for_the_machines_addresses_or_name
     proxied, *lines = done.stdout.splitlines()
     assert proxied == "inside", "the proxy itself would reach it"
     assert lines == [f"{own} silence" for own in OWN] + [f"{name} no such name" for name in NAMES], (
-        done.stderr
+        done.returncode,
+        done.stderr,
     )

@@ -122,4 +122,4 @@ def test_no_module_is_missing_once_the_worker_is_sealed(person: Person) -> None:
         "except OSError as error: print(error.errno is not None)\n"
     )
     done = person.run("run", "--upstream", "block", "--", "python3", "-c", script)
-    assert (done.stdout, done.stderr) == ("True\nTrue\nTrue\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\nTrue\nTrue\n", "")
