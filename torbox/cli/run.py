@@ -72,7 +72,9 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         if options.name is not None:
             stack.enter_context(names.claim(options.name, os.environ, home))
-        progress = stack.enter_context(contextlib.closing(BootstrapProgress(quiet=options.quiet)))
+        progress = stack.enter_context(
+            contextlib.closing(BootstrapProgress(quiet=options.quiet, verbose=options.verbose))
+        )
         upstream = stack.enter_context(
             contextlib.closing(network.find_upstream(the_plan.upstream, progress.update))
         )
