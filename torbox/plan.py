@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torbox import allowance, homes, identity, limits, netns, procfs, shares, system, userns
+from torbox import allowance, homes, identity, limits, netns, procfs, shares, system, userns, whereabouts
 from torbox.errors import UsageError
 from torbox.limits import Limits
 from torbox.mounts import MountOp, TextFile
@@ -112,10 +112,11 @@ def make(
     )
     if not shared.directory and found.outside and f"{directory}/".startswith(f"{found.outside}/"):
         shared = shared._replace(directory=inside_home + directory.removeprefix(found.outside))
+    start = shared.directory or inside_home
     return SandboxPlan(
         argv=argv,
         environment=_environment(profile, environ, user, inside_home, session),
-        directory=shared.directory or inside_home,
+        directory=start,
         hostname=profile.identity.hostname,
         processors=profile.identity.processors,
         mounts=tuple(shared.ops) if session is None else session.lay(shared.ops),
@@ -134,6 +135,7 @@ def make(
         warnings=(
             *((found.warning,) if found.warning else ()),
             *(session.warnings if session is not None else ()),
+            *whereabouts.warnings(command[1:], shared.ops, directory=directory, start=start),
         ),
         limits=_limits(profile),
         allow_missing=allowance.check(allow_missing),

@@ -36,6 +36,18 @@ def test_a_pipe_gets_one_line_however_often_it_is_told(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "torbox: starting Tor …\n"
 
 
+def test_and_with_v_one_line_for_each_step(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = BootstrapProgress(quiet=False, verbose=True)
+    for percent, summary in ((5, "Connecting"), (5, "Connecting"), (50, "Loading"), (100, "Done")):
+        progress.update(percent, summary)
+    progress.close()
+    assert capsys.readouterr().err == (
+        "torbox: starting Tor: 5 %, Connecting\n"
+        "torbox: starting Tor: 50 %, Loading\n"
+        "torbox: starting Tor: 100 %, Done\n"
+    )
+
+
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     progress = BootstrapProgress(quiet=True)
     progress.update(5, "loading")

@@ -78,6 +78,27 @@ def test_neither_the_sound_server_nor_the_bus_is_there_itself(session: dict[str,
     assert not {f"{at}/pulse/native", f"{at}/bus"} & set(targets(shared).values())
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('x11 = "untrusted"', ["desktop.x11"]),
+        ("wayland = true", ["desktop.wayland"]),
+        ('wayland = true\nx11 = "untrusted"', ["desktop.wayland", "desktop.x11"]),
+        ('sound = "play"\ngpu = true', []),
+    ],
+)
+def test_no_display_where_one_is_wanted_is_told_each_time(tmp_path: Path, text: str, why: list[str]) -> None:
+    warnings = found(text, {"XDG_RUNTIME_DIR": str(tmp_path)}).warnings
+    assert len(warnings) == bool(why)
+    for warning in warnings:
+        assert warning.startswith("no window can be opened: ")
+        assert [part.split()[0] for part in warning.split(": ", 1)[1].split("; ")] == why
+
+
+def test_and_is_not_where_there_is_one_by_either_way(session: dict[str, str]) -> None:
+    assert found('wayland = true\nx11 = "untrusted"', {**session, "DISPLAY": ""}).warnings == ()
+
+
 def test_what_is_not_there_is_left_out_and_told(tmp_path: Path) -> None:
     text = 'wayland = true\nx11 = "trusted"\nsound = "play"\npipewire = true\ndbus_talk = ["org.example.App"]'
     shared = found(text, {"XDG_RUNTIME_DIR": str(tmp_path), "DISPLAY": "elsewhere:0"})

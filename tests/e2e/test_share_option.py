@@ -86,3 +86,26 @@ def test_nor_is_a_directory_without_a_place_left(person: Person) -> None:
     assert done.returncode == 2
     assert "the current directory, which is not there any more" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_path_that_the_shell_has_written_in_full_is_told_with_its_name_inside(
+    person: Person, work: Path
+) -> None:
+    done = run(person, "/", "--share", f"{work}/file:ro", "--", "cat", f"{work}/file")
+    if str(person.home) == "/home/user":
+        pytest.skip("this user's home has the name that it has inside")
+    assert f"torbox: warning: '{work}/file' is '/home/user/{work.name}/file' inside\n" in done.stderr
+    assert done.returncode == 1
+
+
+def test_a_program_that_is_shared_but_not_by_that_name_or_cannot_be_interpreted(
+    person: Person, work: Path
+) -> None:
+    (work / "s.sh").write_text("#!/bin/no-such-shell\n")
+    (work / "s.sh").chmod(0o755)
+    done = run(person, work, "--share", ".", f"{work}/s.sh")
+    assert done.returncode == 127
+    assert f"torbox: It is '/home/user/{work.name}/s.sh' inside.\n" in done.stderr
+    done = run(person, work, "--share", ".", "./s.sh")
+    assert done.returncode == 127
+    assert "its interpreter '/bin/no-such-shell' is not.\n" in done.stderr

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.support.people import Person
+from tests.tornet.__main__ import told
 from tests.tornet.network import TorNetwork
 
 FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=60).read().decode())"
@@ -27,6 +28,15 @@ def test_curl_fetches_a_page_by_name_and_the_exit_is_seen(
     assert "This page came through Tor" in done.stdout
     (visit,) = tornet.site_visits()[before:]
     assert visit.split()[1] in tornet.exits
+
+
+def test_the_command_lines_that_make_tornet_prints_work(person: Person, tornet: TorNetwork) -> None:
+    tornet.wait_for_onion()
+    lines = [line.split() for line in told(tornet).splitlines() if line.startswith("  torbox run ")]
+    assert [words[-1] for words in lines] == [tornet.site_url, tornet.onion_url]
+    for words in lines:
+        done = person.run(*words[1:])
+        assert "This page came through Tor" in done.stdout, done.stderr
 
 
 def test_https_works_end_to_end(person: Person, tornet: TorNetwork, upstream: str) -> None:

@@ -27,6 +27,15 @@ def test_all_profiles_are_listed_once_with_what_they_are_or_what_is_wrong(home: 
     assert all(by_name[name].description and not by_name[name].fault for name in shipped)
 
 
+@pytest.mark.parametrize("name", ["curl", "git", "wget"])
+def test_profiles_of_programs_that_save_files_say_where_those_end(home: Path, name: str) -> None:
+    (listed,) = [each for each in catalogue.available({}, home) if each.name == name]
+    assert "gone unless shared" in listed.description
+    head = Path(listed.path).read_text().partition("description =")[0]
+    assert "gone when it ends, unless it is" in head
+    assert f"torbox run --profile {name} --share ." in head
+
+
 @pytest.mark.parametrize(
     ("base", "told"),
     [

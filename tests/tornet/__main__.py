@@ -31,7 +31,7 @@ def main() -> int:
             print("starting a private Tor network (9 to 20 s) …", flush=True)
         with TorNetwork(options.directory, listen=options.listen, onion=not options.no_onion) as network:
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-            print(json.dumps(network.described()) if options.json else _told(network), flush=True)
+            print(json.dumps(network.described()) if options.json else told(network), flush=True)
             signal.sigwait(signals)
     except KeyboardInterrupt:
         return 0
@@ -41,11 +41,14 @@ def main() -> int:
     return 0
 
 
-def _told(network: TorNetwork) -> str:
+def told(network: TorNetwork) -> str:
     facts = network.described()
     rows = "\n".join(f"  {name:<15} {text}" for name, text in facts.items())
     return (
-        f"{rows}\n\ntry:\n  curl --socks5-hostname {facts['socks']} {facts['site_url']}\n"
+        f"{rows}\n\ntry:\n  torbox run --upstream tor://{facts['socks']} -- curl {facts['site_url']}\n"
+        f"  torbox run --upstream tor://{facts['socks']} -- curl {facts['onion_url']}\n"
+        f"\nor by curl's own SOCKS, without torbox:\n"
+        f"  curl --socks5-hostname {facts['socks']} {facts['site_url']}\n"
         f"  curl --socks5-hostname {facts['socks']} --cacert {facts['ca_path']} {facts['site_tls_url']}\n"
         f"  curl --socks5-hostname {facts['socks']} {facts['onion_url']}\n\nCtrl-C ends it."
     )

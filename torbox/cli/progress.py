@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far Tor's start has come: a bar on a terminal, a line or nothing elsewhere."""
+"""How far Tor's start has come: a bar on a terminal, a line elsewhere, or with -v one for each step."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from torbox.cli.messages import say
 class BootstrapProgress:
     """Drawn from the first `update` on: a Tor that runs already costs nothing, not even the import."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool = False) -> None:
         self._quiet = quiet
+        self._verbose = verbose
         self._bar: Any = None
         self._task: Any = None
-        self._said = False
+        self._said = ""
 
     def update(self, percent: int, summary: str) -> None:
         """Tor's bootstrap has come this far."""
         if self._quiet:
             return
         if not sys.stderr.isatty():
-            if not self._said:
-                say("starting Tor …")
-                self._said = True
+            line = f"starting Tor: {percent} %, {summary}" if self._verbose else "starting Tor …"
+            if line != self._said:
+                say(line)
+                self._said = line
             return
         if self._bar is None:
             from rich.console import Console

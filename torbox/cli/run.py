@@ -36,9 +36,6 @@ from torbox.tty import Terminal
 if TYPE_CHECKING:
     from torbox.cgroup import Group
 
-_NOT_SHARED = (
-    "It is there on this machine, but not in the sandbox: share it by --share, or [mounts] in a profile."
-)
 _LOCKED = "direct is locked: nothing leaves without --enable-routing or --host-loopback"
 _DESKTOP_ENDED = (
     "what stands between the program and the session has ended (the X server, the session bus or the sound"
@@ -72,7 +69,9 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         if options.name is not None:
             stack.enter_context(names.claim(options.name, os.environ, home))
-        progress = stack.enter_context(contextlib.closing(BootstrapProgress(quiet=options.quiet)))
+        progress = stack.enter_context(
+            contextlib.closing(BootstrapProgress(quiet=options.quiet, verbose=options.verbose))
+        )
         upstream = stack.enter_context(
             contextlib.closing(network.find_upstream(the_plan.upstream, progress.update))
         )
@@ -116,8 +115,10 @@ def run(options: argparse.Namespace) -> int:
         try:
             running = sandbox.start(the_plan, its_streams, terminal, workers.start, missing.tell, group)
         except CommandError as error:
-            if error.errno == ENOENT and "/" in error.command and os.path.exists(error.command):
-                error.advice = _NOT_SHARED
+            if error.errno == ENOENT and "/" in error.command:
+                from torbox.cli import not_there
+
+                error.advice = not_there.advice(error.command, the_plan)
             raise
         privileges.settle()
         if session is not None:

@@ -52,6 +52,7 @@ class Shared:
     mounts: tuple[MountOp, ...]
     environment: Mapping[str, str]
     notes: tuple[str, ...]
+    no_display: str  # why there is neither a compositor nor an X server although one was wanted; else ""
     exposes: tuple[tuple[str, str], ...]
     display: str  # a path of the X server's socket, "" if it is not shared
     x11_trusted: bool
@@ -63,9 +64,13 @@ class Shared:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is to be said each time: the parts that give away what others do, as most would not expect."""
+        """What is to be said each time: the parts that give away what others do, as most would not expect.
+
+        And that there is no display where one was wanted: the program's own words for it tell nothing of why.
+        """
         loud = ("pipewire", "x11") if self.x11_trusted else ("pipewire",)
-        return tuple(sentence for key, sentence in self.exposes if key in loud)
+        exposed = tuple(sentence for key, sentence in self.exposes if key in loud)
+        return (*exposed, f"no window can be opened: {self.no_display}") if self.no_display else exposed
 
     def lines(self) -> Iterator[str]:
         """What is shared and what each part exposes, and what was to be and is not there."""
@@ -124,6 +129,9 @@ def find(desktop: Desktop, environ: Mapping[str, str], home: str) -> Shared | No
                 socket_at(f"{directory}/X", f"{x11.SOCKETS}/X0")
         else:
             leave_out("x11", "DISPLAY names no X server of this machine")
+    displayless = (
+        () if {"wayland", "x11"} & set(wanted) else tuple(notes)
+    )  # they are the first to be looked for
     pulse = ""
     if desktop.sound != "off":
         pulse = session.pulse(environ, runtime)
@@ -156,6 +164,7 @@ def find(desktop: Desktop, environ: Mapping[str, str], home: str) -> Shared | No
         mounts=tuple(mounts),
         environment=variables,
         notes=tuple(notes),
+        no_display="; ".join(displayless),
         exposes=tuple(wanted.items()),
         display=display,
         x11_trusted=desktop.x11 == "trusted",
