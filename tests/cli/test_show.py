@@ -140,6 +140,17 @@ def test_check_tells_every_fault_of_every_profile(home: Path, run: Run) -> None:
     ]
 
 
+def test_root_without_another_user_is_told_how_to_name_one_to_the_command_it_gave(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for command in ("run true", "shell", "verify", "home list"):
+        words = command.split()
+        code, out, err = run(*words)
+        assert (code, out) == (125, "")
+        assert f"name one: torbox {words[0]} --user NAME" in err
+
+
 @pytest.mark.parametrize(
     "command",
     [
