@@ -52,7 +52,10 @@ def test_root_without_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -
     as_root(monkeypatch)
     with pytest.raises(SetupError, match="does not run programs as root") as caught:
         userns.resolve_user(None)
-    assert "--user" in caught.value.advice
+    assert "torbox run --user NAME" in caught.value.advice
+    with pytest.raises(SetupError) as caught:
+        userns.resolve_user(None, "torbox home")
+    assert "torbox home --user NAME" in caught.value.advice
 
 
 def test_root_goes_to_the_user_of_sudo_or_the_one_named(monkeypatch: pytest.MonkeyPatch) -> None:

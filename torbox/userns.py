@@ -177,12 +177,12 @@ def _read_sysctl(path: str) -> str:
         return ""
 
 
-def resolve_user(name: str | None) -> pwd.struct_passwd | None:
+def resolve_user(name: str | None, command: str = "torbox run") -> pwd.struct_passwd | None:
     """The user torbox must become before anything else, or None to stay who it is.
 
     Root is never kept: a file owned by root stays writable in the sandbox even without any
     capability (/proc/sys/kernel/core_pattern, for one), so torbox becomes the user named with
-    --user or the one who called sudo, or says why it does not start.
+    --user or the one who called sudo, or says why it does not start; `command` is what advice names.
     """
     if os.geteuid() != 0:
         if name is not None and name not in (pwd.getpwuid(os.getuid()).pw_name, str(os.getuid())):
@@ -194,7 +194,7 @@ def resolve_user(name: str | None) -> pwd.struct_passwd | None:
             "leave root",
             0,
             "torbox does not run programs as root",
-            advice="Run it as an ordinary user, or name one: torbox run --user NAME …",
+            advice=f"Run it as an ordinary user, or name one: {command} --user NAME …",
         )
     try:
         user = pwd.getpwuid(int(wanted)) if wanted.isdecimal() else pwd.getpwnam(wanted)

@@ -142,6 +142,26 @@ def test_what_there_is_nothing_of_is_none() -> None:
     assert not set("{}[]") & set(text.partition("file system")[0])
 
 
+def test_no_number_of_processors_is_all_of_them() -> None:
+    assert "\n    processors: all\n" in shown(a_plan())
+    assert "\n    processors: 3\n" in shown(a_plan("identity.processors = 3"))
+
+
+def test_covers_that_follow_each_other_are_one_line_and_all_of_json() -> None:
+    covers = [mounts.Cover(f"/proc/{name}") for name in ("a", "b\n", "c")]
+    the_plan = dataclasses.replace(
+        a_plan(), mounts=(mounts.Directory("/x"), *covers, mounts.Directory("/y"), mounts.Cover("/d"))
+    )
+    told = shown(the_plan).splitlines()
+    at = told.index("    cover       /proc/a, '/proc/b\\n', /proc/c")
+    assert ["/x" in told[at - 1], "/y" in told[at + 1]] == [True, True]
+    assert told[at + 2] == "    cover       /d"
+    assert [op.get("target") for op in dry_run.plain(the_plan)["mounts"]] == [
+        "/x",
+        *("/proc/a", "/proc/b\n", "/proc/c", "/y", "/d"),
+    ]
+
+
 def test_a_home_that_would_be_kept_is_told_and_not_made(person: Person) -> None:
     with profile('home = { mode = "persist", name = "dry" }') as path:
         done = person.run("run", "--dry-run", "--json", "--profile", path, "true")

@@ -56,12 +56,14 @@ def test_the_list_is_one_line_for_each_profile_when_nobody_looks(home: Path, run
     told = {row[0]: row[1:] for row in rows}
     assert told["broken"][0] == "broken.toml:1: at its end: invalid value"
     assert told["mine"] == ["my own", str(home / ".config" / "torbox" / "profiles" / "mine.toml")]
+    assert all(told[name][1] == "" for name in shipped)
     assert (code, err) == (0, "")
 
 
-def test_the_list_is_a_table_on_a_terminal(home: Path) -> None:
+def drawn_list(home: Path, columns: int) -> str:
+    """What `torbox profile list` draws on a terminal."""
     master, slave = pty.openpty()
-    environ = {**os.environ, "HOME": str(home), "TERM": "xterm", "COLUMNS": "200"}
+    environ = {**os.environ, "HOME": str(home), "TERM": "xterm", "COLUMNS": str(columns)}
     subprocess.run([sys.executable, "-m", "torbox", "profile", "list"], stdout=slave, env=environ, check=True)
     os.close(slave)
     drawn = b""
@@ -71,8 +73,19 @@ def test_the_list_is_a_table_on_a_terminal(home: Path) -> None:
         except OSError:  # EIO: all of it was read and nobody holds the other end
             break
     os.close(master)
-    assert b"what it is for" in drawn
-    assert b"browser" in drawn
+    return drawn.decode()
+
+
+def test_the_list_is_a_table_on_a_terminal_with_the_files_of_ones_own_alone(home: Path) -> None:
+    drawn = drawn_list(home, 120)
+    assert "what it is for" in drawn
+    assert "browser" in drawn
+    assert ".toml" not in drawn
+    own(home, "mine", 'description = "my own"')
+    drawn = drawn_list(home, 120)
+    assert drawn.count(".toml") == 1
+    assert "~/.config/torbox/profiles/mine.toml" in drawn
+    assert "…" not in drawn
 
 
 def test_show_prints_toml_that_is_the_same_profile(home: Path, run: Run) -> None:
@@ -138,6 +151,28 @@ def test_check_tells_every_fault_of_every_profile(home: Path, run: Run) -> None:
         "torbox: b.toml:1: at its end: expected ']' at the end of a table declaration",
         "torbox: no profile is called 'zzz'",
     ]
+
+
+def test_check_tells_faults_in_the_order_of_lines_whichever_look_found_them(home: Path, run: Run) -> None:
+    text = "[net]\nupstream = 'gopher://x'\nmtu = 1\n[mounts]\nread_only = ['/no/such']\n"
+    text += "[identity]\nuser = 'root'\n"
+    own(home, "base", text)
+    own(home, "mine", "extends = 'base'\nx = 1\n[mounts]\nread_write = ['/nor/this']\n[net]\ndns = 'no'\n")
+    code, _, err = run("profile", "check", "mine")
+    assert code == 2
+    spots = [line.split(": ")[1] for line in err.splitlines() if ".toml:" in line]
+    assert spots == [f"mine.toml:{n}" for n in (2, 4, 6)] + [f"base.toml:{n}" for n in (2, 3, 5, 7)]
+
+
+def test_root_without_another_user_is_told_how_to_name_one_to_the_command_it_gave(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for command in ("run true", "shell", "verify", "home list"):
+        words = command.split()
+        code, out, err = run(*words)
+        assert (code, out) == (125, "")
+        assert f"name one: torbox {words[0]} --user NAME" in err
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,6 @@ def test_check_tells_what_is_wrong_here_beside_what_is_wrong_anywhere(person: Pe
         said = complaint(person.run("profile", "check", path), 2)
     assert [line.split(": ")[1:3] for line in said.splitlines() if "p.toml" in line] == [
         ["p.toml:2", "net.mtu"],
-        ["p.toml:6", "mounts.read_only"],
         ["p.toml:3", "net.upstream"],
+        ["p.toml:6", "mounts.read_only"],
     ]

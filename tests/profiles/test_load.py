@@ -243,8 +243,8 @@ def test_files_of_one_name_are_told_apart(home: Path, write: Write) -> None:
 def test_a_base_that_is_missing_or_broken_is_told_beside_the_other_faults(home: Path, write: Write) -> None:
     write("heir", 'extends = "defualt"\nnet.ipv6 = 1\n')
     assert faults("heir", home) == [
-        "heir.toml:2: net.ipv6: 1 is not true or false",
         "heir.toml:1: extends: no profile is called 'defualt'; did you mean 'default'?",
+        "heir.toml:2: net.ipv6: 1 is not true or false",
     ]
     write("heir", 'extends = "./missing.toml"')
     (fault,) = faults("heir", home)

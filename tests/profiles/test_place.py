@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from torbox.profiles.place import Place, Source
+from torbox.profiles.place import Place, Source, in_order
 
 TEXT = """\
 [env]
@@ -38,3 +38,11 @@ def test_what_is_not_found_has_the_line_of_what_it_would_be_in() -> None:
 
 def test_without_a_text_there_are_no_lines() -> None:
     assert str(Place(Source("p.toml"), ("env", "pass"))) == "p.toml: env.pass"
+
+
+def test_faults_are_ordered_by_file_and_by_line_as_a_number() -> None:
+    faults = ["b:10: x", "a.toml:2:7: y", "b:9: z: c:1: q", "a.toml: whole", "b:9: and after it", "no place"]
+    assert in_order(faults) == [
+        *("b:9: z: c:1: q", "b:9: and after it", "b:10: x"),
+        *("a.toml: whole", "a.toml:2:7: y", "no place"),
+    ]

@@ -50,6 +50,12 @@ def test_an_unknown_scheme_is_told_the_known_ones() -> None:
     assert "block, direct, socks5, tor" in caught.value.advice
 
 
+def test_a_scheme_of_others_is_told_its_name_here() -> None:
+    with pytest.raises(UsageError) as caught:
+        registry.parse_url("socks5h://me:secret@127.0.0.1:1080")
+    assert caught.value.advice == "Write socks5://: the proxy resolves names there already."
+
+
 def test_only_the_module_that_is_named_is_imported() -> None:
     code = (
         "import sys; from torbox.upstream.registry import parse_url; parse_url('block');"

@@ -6,6 +6,7 @@
     run       `torbox run` and `torbox shell`
     dry_run   the plan of either, printed
     show      `torbox doctor` and `torbox profile …`, drawn with rich
+    mistakes  what was meant by a command line that is not understood
     commands  what the argument parser knows, for what is made from it: manual (torbox(1)), completions
 
 What the program prints is all that is seen; torbox's own words go to standard error and begin with

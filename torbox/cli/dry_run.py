@@ -9,12 +9,14 @@ plan, is told at the end.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from torbox import seccomp
+from torbox.mounts import Cover
 from torbox.plan import SandboxPlan
 from torbox.upstream import registry
 
@@ -58,6 +60,7 @@ def lines(plan: SandboxPlan) -> Iterator[str]:
     """The plan for people: a heading for what belongs together, one line for each thing."""
     fields = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
     fields["upstream"] = plan.upstream or NO_UPSTREAM
+    fields["processors"] = plan.processors or "all"
     if plan.is_locked:
         fields["upstream"] += ", locked: nothing leaves"
     named = {name for names in HEADINGS.values() for name in names}
@@ -90,7 +93,12 @@ def _field(name: str, value: Any, *, alone: bool) -> Iterator[str]:
         indent = "    " if label else ""
         yield from (f"{indent}{_printable(key)} = {_scalar(each)}" for key, each in value.items())
     elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
-        yield from map(_operation, value)
+        for are_covers, group in itertools.groupby(value, lambda op: isinstance(op, Cover)):
+            steps = list(group)
+            if are_covers:  # many and alike: in one line
+                yield _operation(steps[0]) + "".join(f", {_scalar(op.target)}" for op in steps[1:])
+            else:
+                yield from map(_operation, steps)
     elif parts is not None:
         yield label + ", ".join(f"{key.replace('_', ' ')} {_scalar(each)}" for key, each in parts.items())
     elif alone and isinstance(value, tuple) and value:

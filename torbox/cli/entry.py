@@ -19,6 +19,7 @@ from torbox.errors import EXIT_TORBOX, EXIT_USAGE, SetupError, TorboxError, Usag
 from torbox.streams import occupy_closed
 
 _COLUMNS = 80  # until help is shown
+_BEFORE_COMMANDS = ("-h", "--help", "--version", "--")
 _DESCRIPTION = "Run any program in a rootless sandbox whose only way out is Tor."
 _EPILOG = """\
 examples:
@@ -57,9 +58,49 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"formatter_class": _Formatter, "allow_abbrev": False, **settings})
+        for name in (None, "store"):
+            self.register("action", name, _Once)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, advice=f"See {self.prog} --help.")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What a command does not know it says itself: argparse leaves it to `torbox`, without options."""
+        namespace, extra = super().parse_known_args(args, namespace)
+        if extra:
+            from torbox.cli import mistakes
+
+            raise mistakes.unrecognized(self.prog, extra, self._option_string_actions)
+        return namespace, extra
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse has it, in other words; without this method, in argparse's."""
+        if action.choices is not None and value not in action.choices:
+            from torbox.cli import mistakes
+
+            raise mistakes.no_choice(
+                self.prog, str(action.metavar or action.dest), str(value), action.choices
+            )
+
+
+class _Once(argparse._StoreAction):
+    """A value that an option holds, given once: of two the first would be dropped without a word.
+
+    The second --upstream, behind a first that was meant, sends everything another way.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        given = vars(namespace).setdefault("_given", set())
+        if option is not None and self.dest in given:
+            raise argparse.ArgumentError(self, "given more than once, and it holds one value")
+        given.add(self.dest)
+        super().__call__(parser, namespace, values, option)
 
 
 def command() -> NoReturn:
@@ -194,7 +235,12 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    wanted = arguments[0] if arguments and arguments[0] in _COMMANDS else ""
+    first = arguments[0] if arguments else ""
+    wanted = first if first in _COMMANDS else ""
+    if first and not wanted and first.partition("=")[0] not in _BEFORE_COMMANDS:
+        from torbox.cli import mistakes
+
+        raise mistakes.no_command(arguments, _COMMANDS)
     return parser(wanted).parse_args(list(arguments))
 
 

@@ -15,7 +15,7 @@ _WORDS = {"home": "a home", "changes": "changes to your own"}
 
 
 def home(options: argparse.Namespace) -> int:
-    user = userns.resolve_user(options.user)
+    user = userns.resolve_user(options.user, f"torbox {options.command}")
     if user is not None:
         userns.become(user)
     whose = os.path.expanduser("~")

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--json goes with --dry-run alone")
     if options.verify and options.dry_run:
         raise UsageError("--dry-run starts nothing, so there is nothing to --verify")
-    user = userns.resolve_user(options.user)
+    user = userns.resolve_user(options.user, f"torbox {options.command}")
     if user is not None:
         userns.become(user)
     if options.verify:

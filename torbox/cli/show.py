@@ -56,25 +56,31 @@ def completion(shell: str) -> int:
 
 
 def profile_list() -> int:
-    """The profiles that can be named, the one that a name means first."""
-    from torbox.profiles import catalogue
+    """The profiles that can be named, and of those that do not come with torbox the file.
+
+    One line for each when nobody looks: name, what it is for or its fault, file.
+    """
+    from torbox.profiles import catalogue, search
 
     _be_the_caller_of_sudo()
     found = catalogue.available(os.environ, _home())
+    files = ["" if profile.path.parent == search.shipped() else str(profile.path) for profile in found]
     if not sys.stdout.isatty():
-        for profile in found:
-            print(f"{profile.name}\t{profile.fault or profile.description}\t{profile.path}")
+        for profile, file in zip(found, files, strict=True):
+            print(f"{profile.name}\t{profile.fault or profile.description}\t{file}")
         return 0
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for column in ("profile", "what it is for", "file"):
-        table.add_column(column, header_style="bold")
-    for profile in found:
+    for column in ("profile", "what it is for", "file" if any(files) else ""):
+        table.add_column(column, header_style="bold", overflow="fold")
+    for profile, file in zip(found, files, strict=True):
         what = Text(profile.fault, "red") if profile.fault else Text(profile.description)
-        table.add_row(Text(profile.name), what, Text(str(profile.path), "dim"))
+        if file.startswith(f"{_home()}/"):
+            file = f"~{file.removeprefix(str(_home()))}"
+        table.add_row(Text(profile.name), what, Text(file, "dim"))
     Console(highlight=False).print(table)
     return 0
 
@@ -136,7 +142,7 @@ def profile_schema(*, path_only: bool) -> int:
 def _check(name: str) -> None:
     """Whatever would keep a run with this profile from starting. ProfileError with every fault."""
     from torbox import plan
-    from torbox.profiles import load
+    from torbox.profiles import load, place
     from torbox.upstream import registry
 
     profile, faults = load.examine(name, os.environ, _home())
@@ -149,7 +155,7 @@ def _check(name: str) -> None:
     except UsageError as error:
         faults.append(f"{profile.where('net.upstream')}: {error.message}")
     if faults:
-        raise ProfileError(faults)
+        raise ProfileError(place.in_order(faults))
 
 
 def _be_the_caller_of_sudo() -> None:

@@ -18,7 +18,7 @@ from torbox.verify.report import Row
 
 def verify(options: argparse.Namespace) -> int:
     """Every probe, as a table or for machines; exit code 0 if nothing leaked."""
-    user = userns.resolve_user(options.user)
+    user = userns.resolve_user(options.user, f"torbox {options.command}")
     if user is not None:
         userns.become(user)
     rows = probed(options, quick=False)

@@ -16,7 +16,7 @@ from torbox.errors import ProfileError
 from torbox.profiles import document, search
 from torbox.profiles.kinds import did_you_mean, dotted, nearest, show
 from torbox.profiles.model import KEYS, SECTIONS, Origin, Profile, build
-from torbox.profiles.place import Place, Source
+from torbox.profiles.place import Place, Source, in_order
 
 EXCLUSIVE = (("mounts.read_only", "mounts.read_write"), ("mounts.read_write", "mounts.read_only"))
 
@@ -44,7 +44,7 @@ def load(name_or_path: str, environ: Mapping[str, str], home: Path) -> Profile:
 
 
 def examine(name_or_path: str, environ: Mapping[str, str], home: Path) -> tuple[Profile, list[str]]:
-    """As much of the profile as is right, and every fault of the rest. ProfileError for an unknown name."""
+    """As much of the profile as is right, and the faults of the rest. ProfileError for an unknown name."""
     faults: list[str] = []
     path = search.find(name_or_path, environ, home)
     chain = _read_chain(path, environ, home, faults)
@@ -62,7 +62,7 @@ def examine(name_or_path: str, environ: Mapping[str, str], home: Path) -> tuple[
             origins.pop((key, ""), None)
     faults += _contradictions(values, origins)
     files = tuple(file.path for file in chain)
-    return build(values, name=path.stem, files=files, origins=origins), _first(faults)
+    return build(values, name=path.stem, files=files, origins=origins), _first(in_order(faults))
 
 
 def loads(text: str, name: str = "profile") -> Profile:

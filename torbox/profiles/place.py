@@ -7,7 +7,8 @@ does on the way to a program's start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from torbox.profiles.kinds import dotted
@@ -68,3 +69,21 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.spot}: {self.key}" if self.steps else self.spot
+
+
+def in_order(faults: Iterable[str]) -> list[str]:
+    """Faults by file, of which that of the first fault comes first, and by line, as somebody mends them.
+
+    They come from several looks at a profile: its tables, what contradicts what, what is there to be shared.
+    """
+    files: dict[str, int] = {}
+
+    def order(fault: str) -> tuple[int, int]:
+        spot, _, _ = fault.partition(": ")
+        match = re.fullmatch(
+            r"(.*?):(\d+)(?::\d+)?", spot
+        )  # file and line, and of what is no TOML the column
+        file = match[1] if match else spot
+        return files.setdefault(file, len(files)), int(match[2]) if match else 0
+
+    return sorted(faults, key=order)

@@ -21,6 +21,8 @@ from torbox.upstream import url as urls
 from torbox.upstream.interface import Reactor, Upstream
 from torbox.upstream.url import UpstreamUrl, UrlShape
 
+# Schemes of curl's and others' that one here is meant by.
+_ELSEWHERE = {"socks5h": "socks5://: the proxy resolves names there already", "socks": "socks5://"}
 ADDRESS_TIMEOUT_S = 2.0  # for each of several addresses of one name
 PROBE_TIMEOUT_S = 5.0  # an upstream that is up answers in milliseconds; one across a continent in one
 
@@ -54,9 +56,10 @@ def load(scheme: str) -> SchemeModule:
             raise
         module = None
     if module is None or not hasattr(module, "open_upstream") or not hasattr(module, "URL"):
-        raise UsageError(
-            f"upstream: no scheme is called {scheme!r}", advice=f"There are {', '.join(schemes())}."
-        )
+        advice = f"There are {', '.join(schemes())}."
+        if scheme in _ELSEWHERE:
+            advice = f"Write {_ELSEWHERE[scheme]}."
+        raise UsageError(f"upstream: no scheme is called {scheme!r}", advice=advice)
     return cast(SchemeModule, module)
 
 

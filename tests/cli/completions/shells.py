@@ -27,6 +27,8 @@ LINES = [
     ("torbox run --profile cur", {"curl"}, {"browser"}),
     ("torbox run --profile browser --dry", {"--dry-run"}, {"--profile"}),
     ("torbox run --upstream di", {"direct"}, {"tor"}),
+    ("torbox run --allow-missing ", {"landlock", "seccomp"}, {"--profile"}),
+    ("torbox verify --allow-missing key", {"keyring"}, {"landlock"}),
     ("torbox run tru", {"true"}, {"--profile"}),
     ("torbox run --profile browser -v -- tru", {"true"}, {"--profile"}),
     ("torbox shell --ver", {"--verify", "--verbose"}, {"--user"}),

@@ -41,6 +41,25 @@ def test_only_what_is_behind_a_colon_is_put_in(offered: Offered) -> None:
     assert offered("torbox run --upstream tor://1") == {"//127.0.0.1:9050"}
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("torbox run --profile=chr", {"chromium"}),
+        ("torbox shell -v --profile=chr", {"chromium"}),
+        ("torbox run --upstream=tor://1", {"//127.0.0.1:9050"}),
+        ("torbox run --allow-missing=lan", {"landlock"}),
+        ("torbox run --no-such=chr", {""}),
+        ("torbox run --profile --profile=chr", {""}),
+    ],
+)
+def test_only_what_is_behind_an_equals_sign_is_put_in(offered: Offered, line: str, found: set[str]) -> None:
+    assert offered(line) == found
+
+
+def test_a_value_behind_an_equals_sign_is_no_reason_to_skip_the_next_word(offered: Offered) -> None:
+    assert "--dry-run" in offered("torbox run --profile=chromium --dry")
+
+
 def test_a_profiles_name_is_a_word_and_never_a_command(offered: Offered, tmp_path: Path) -> None:
     own = tmp_path / "home" / ".config" / "torbox" / "profiles"
     own.mkdir(parents=True)

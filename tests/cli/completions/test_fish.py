@@ -32,5 +32,9 @@ def test_what_may_follow_is_offered(offered: Offered, line: str, some: set[str],
     assert not none & found
 
 
+def test_a_value_may_be_in_the_options_own_word(offered: Offered) -> None:
+    assert offered("torbox run --profile=chr") == {"--profile=chromium"}
+
+
 def test_behind_run_the_programs_own_completion_is_asked(offered: Offered) -> None:
     assert "--resolved" in offered("torbox run -v --profile curl torbox profile show --res")

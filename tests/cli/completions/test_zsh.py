@@ -87,3 +87,15 @@ def test_what_may_follow_is_offered(offered: Offered, line: str, some: set[str],
     found = offered(line)
     assert some <= found
     assert not none & found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("torbox run --profile=chr", "chromium"),
+        ("torbox run --profile=chromium --dry", "--dry-run"),
+        ("torbox run --profile=chromium tru", "true"),
+    ],
+)
+def test_a_value_may_be_in_the_options_own_word(offered: Offered, line: str, found: str) -> None:
+    assert found in offered(line)

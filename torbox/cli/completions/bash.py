@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Iterable
 
 from torbox.cli.commands import Command, commands, verbs, with_options
-from torbox.cli.completions.words import RUN, UPSTREAMS, names, takes, valued, verbs_by_path
+from torbox.cli.completions.words import RUN, UPSTREAMS, choices, names, takes, valued, verbs_by_path
 
 _TEXT = """\
 # bash completion for torbox, made by `torbox completion bash`
@@ -73,6 +73,9 @@ _torbox() {
     if [[ $program ]]; then
         _torbox_program "$program"
         return
+    fi
+    if [[ ! $valued && $cur == --*=* ]]; then  # readline puts in only what is behind the =, as behind a colon
+        valued="$path ${cur%%=*}" cur=${cur#*=}
     fi
     if [[ $valued ]]; then
         case "$valued" in
@@ -143,4 +146,4 @@ def _words(words: Iterable[str]) -> str:
 
 def _value(action: argparse.Action) -> str:
     kind = takes(action)
-    return _words(map(str, action.choices or ())) if kind == "words" else f"_torbox_value {kind}"
+    return _words(choices(action)) if kind == "words" else f"_torbox_value {kind}"

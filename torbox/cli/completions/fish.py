@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from torbox.cli.commands import verbs, with_options
-from torbox.cli.completions.words import RUN, UPSTREAMS, takes, valued
+from torbox.cli.completions.words import RUN, UPSTREAMS, choices, takes, valued
 
 _HEAD = """\
 # fish completion for torbox, made by `torbox completion fish`
@@ -120,7 +120,7 @@ def _value(action: argparse.Action) -> str:
     if kind == "file":
         return " -r -F"
     if kind == "words":
-        return f" -x -a '{' '.join(map(str, action.choices or ()))}'"
+        return f" -x -a '{' '.join(choices(action))}'"
     return f" -x -a {_KINDS[kind]}"
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+from torbox import allowance
 from torbox.cli.commands import Command, verbs
 
 UPSTREAMS = ("tor", "tor://127.0.0.1:9050", "tor+unix:/run/tor/socks", "socks5://", "direct", "block")
@@ -13,16 +14,21 @@ RUN = "torbox run"  # the one command that another program's words follow
 
 
 def takes(action: argparse.Action) -> str:
-    """What its value is: "words" (its choices), upstream, profile, home, user, file, any "text", none ""."""
+    """What its value is: one of its "words", upstream, profile, home, user, file, any "text", none ""."""
     if action.nargs == 0:
         return ""
-    if action.choices:
+    if choices(action):
         return "words"
     by_metavar = {"NAME|FILE": "profile", "URL": "upstream", "HOME": "home"}
     if action.dest == "user":
         return "user"
     metavar = str(action.metavar)
     return by_metavar.get(metavar, "file" if metavar.startswith(("PATH", "FILE")) else "text")
+
+
+def choices(action: argparse.Action) -> list[str]:
+    """The words of which its value is one; none where it can be another."""
+    return list(allowance.WHAT) if action.metavar == "WHAT" else list(map(str, action.choices or ()))
 
 
 def valued(command: Command) -> Iterator[argparse.Action]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from torbox.cli.commands import Command, commands, verbs, with_options
-from torbox.cli.completions.words import RUN, UPSTREAMS, takes, verbs_by_path
+from torbox.cli.completions.words import RUN, UPSTREAMS, choices, takes, verbs_by_path
 
 _HEAD = """\
 #compdef torbox
@@ -74,7 +74,8 @@ def _options(command: Command) -> list[str]:
         others = f"({' '.join(action.option_strings)})" if len(action.option_strings) > 1 else ""
         again = "*" if isinstance(action, argparse._AppendAction) else others
         for name in action.option_strings:
-            specs.append(_quoted(f"{again}{name}[{_escaped(action.help or '')}]{value}"))
+            joint = "=" if value and name.startswith("--") else ""  # its value may be in the same word
+            specs.append(_quoted(f"{again}{name}{joint}[{_escaped(action.help or '')}]{value}"))
     return specs
 
 
@@ -93,7 +94,7 @@ def _value(action: argparse.Action) -> str:
     kind = takes(action)
     if not kind:
         return ""
-    values = f"({' '.join(map(str, action.choices or ()))})" if kind == "words" else _KINDS[kind]
+    values = f"({' '.join(choices(action))})" if kind == "words" else _KINDS[kind]
     return f":{_escaped(str(action.metavar or action.dest))}:{values}"
 
 
