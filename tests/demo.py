@@ -80,7 +80,9 @@ class Demo:
         script = (
             'firefox-esr --headless --screenshot /tmp/page.png "$0" >/dev/null 2>&1; wc -c </tmp/page.png'
         )
-        code, output, took = self.torbox("--profile", "browser", "sh", "-c", script, self._network.site_url)
+        code, output, took = self.torbox(
+            "-q", "--profile", "browser", "sh", "-c", script, self._network.site_url
+        )
         check(code == 0 and int(output.split()[-1]) > 1000, f"it took a screenshot, in {took:.1f} s")
         visit = self._network.site_visits()[-1]
         check(any(name in visit for name in self._network.exits), "by way of a Tor exit")

@@ -215,3 +215,24 @@ def test_it_is_removed_at_the_end(tmp_path: Path) -> None:
     cgroup.Group(str(path)).close()
     assert not path.exists()
     cgroup.Group(str(path)).close()
+
+
+def test_what_could_be_had_is_told_and_nothing_made(tree: Tree) -> None:
+    def available() -> set[str]:
+        return cgroup.available(own=str(tree.own), mounts=str(tree.mounts))
+
+    before = sorted(tree.root.rglob("*"))
+    assert available() == {"memory", "pids"}
+    tree.give(GIVEN, "cpu io memory pids")
+    assert available() == {"cpu", "memory", "pids"}
+    tree.is_in(GIVEN)  # a scope of its own, whose processes torbox would move
+    tree.give(GIVEN, "")
+    with pytest.raises(NoGroup, match="/work/given does not give memory, pids, cpu"):
+        available()
+    (tree.directory(GIVEN) / "cgroup.controllers").write_text("cpuset cpu memory pids\n")
+    assert available() == {"cpu", "memory", "pids"}
+    assert sorted(tree.root.rglob("*")) == sorted([*before, tree.directory(GIVEN) / "cgroup.controllers"])
+    tree.marked = set()
+    (tree.directory(GIVEN) / "init.scope").mkdir()
+    with pytest.raises(NoGroup, match="is systemd's"):
+        available()

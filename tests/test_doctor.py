@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.people import Person
 from tests.tornet.network import TorNetwork
-from torbox import doctor
+from torbox import doctor, this_machine
 from torbox.doctor import Check
 from torbox.errors import UsageError
 from torbox.tor import launch, lease
@@ -110,11 +110,23 @@ def test_without_any_tor_the_apt_line_is_given(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("nowhere")
-def test_an_installed_tor_is_enough() -> None:
+@pytest.mark.parametrize(
+    ("has_route", "told"),
+    [
+        (True, "torbox will start its own, for none runs at "),
+        (False, "none runs at "),
+    ],
+)
+def test_an_installed_tor_is_enough_where_there_is_a_network(
+    monkeypatch: pytest.MonkeyPatch, has_route: bool, told: str
+) -> None:
+    monkeypatch.setattr(this_machine, "has_route", lambda: has_route)
+    monkeypatch.setattr(lease, "would_wait_for_network", lambda environ: True)
     checks = doctor.examine()
     assert "Tor version" in named(checks, "tor program").detail
-    assert "torbox will start its own" in named(checks, "Tor").detail
-    assert named(checks, "Tor").ok
+    check = named(checks, "Tor")
+    assert (check.ok, check.needed) == (has_route, False)
+    assert check.detail.startswith(told)
 
 
 @pytest.mark.usefixtures("nowhere")
@@ -159,15 +171,16 @@ def test_apparmors_restriction_counts_only_if_namespaces_fail_by_it(
     assert [check.ok for check in doctor._apparmor(namespaces_work=False)] == [False]
 
 
-def host_network_in_a_namespace(script: str) -> str:
+def host_network_in_a_namespace(script: str, told: str = "detail") -> str:
     """What doctor says of the network in a namespace of its own, set up by `script`."""
-    code = "from torbox.doctor import _host_network as f; c = f(); print(c.ok, c.needed, c.detail)"
+    code = f"from torbox.doctor import _host_network as f; c = f(); print(c.ok, c.needed, c.{told})"
     argv = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", f'{script}; exec "$@"', "sh"]
     done = subprocess.run([*argv, sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 def test_a_machine_without_a_default_route_is_told() -> None:
+    assert "does not count for the exit code" in host_network_in_a_namespace("ip link set lo up", "advice")
     assert host_network_in_a_namespace("ip link set lo up") == "False False this machine has no default route"
 
 

@@ -9,6 +9,10 @@ import subprocess
 import pytest
 
 from tests.support.people import Person
+from torbox import network, this_machine
+from torbox.errors import UpstreamError
+from torbox.tor import lease
+from torbox.upstream import discover
 
 OWN = ("192.175.48.5", "2606:4700::7")  # the machine's, in a network of the test's own
 NAMES = ("_gateway", "_outbound", "_localdnsstub", "box", "box.example.com", "x.localdomain", "nas.home.arpa")
@@ -72,3 +76,32 @@ def test_a_proxy_on_this_machine_is_not_asked_for_the_machines_addresses_or_name
         done.returncode,
         done.stderr,
     )
+
+
+def test_a_tor_of_torboxs_own_is_not_started_where_it_would_wait_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def acquire(progress: object) -> None:
+        pytest.fail("it was started")
+
+    monkeypatch.setattr(discover, "discover", lambda url: None)
+    monkeypatch.setattr(lease, "acquire", acquire)
+    monkeypatch.setattr(lease, "would_wait_for_network", lambda: True)
+    monkeypatch.setattr(this_machine, "has_route", lambda: False)
+    with pytest.raises(UpstreamError, match="could not start its own: this machine has no route"):
+        network.find_upstream("", lambda *_: None)
+
+
+@pytest.mark.parametrize(("waits", "has_route"), [(True, True), (False, False)])
+def test_and_is_where_there_is_a_route_or_it_may_need_none(
+    monkeypatch: pytest.MonkeyPatch, waits: bool, has_route: bool
+) -> None:
+    def acquire(progress: object) -> None:
+        raise UpstreamError("it was tried")
+
+    monkeypatch.setattr(discover, "discover", lambda url: None)
+    monkeypatch.setattr(lease, "acquire", acquire)
+    monkeypatch.setattr(lease, "would_wait_for_network", lambda: waits)
+    monkeypatch.setattr(this_machine, "has_route", lambda: has_route)
+    with pytest.raises(UpstreamError, match="could not start its own: it was tried"):
+        network.find_upstream("", lambda *_: None)

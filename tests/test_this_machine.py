@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from torbox import this_machine
 
 ROOT = Path(__file__).parents[1]
@@ -79,3 +81,29 @@ def test_only_a_battery_of_its_own_that_is_being_emptied_counts(tmp_path: Path) 
     assert not this_machine.on_battery(str(tmp_path))
     supply("BAT0", status="Discharging")
     assert this_machine.on_battery(str(tmp_path))
+
+
+_LINK = (
+    "ip link set lo up; ip link add v0 type veth peer name v1; ip addr add 192.0.2.9/24 dev v0;"
+    "ip link set v0 up; ip link set v1 up;"
+)
+
+
+@pytest.mark.parametrize(
+    ("script", "has"),
+    [
+        (":", False),
+        ("ip link set lo up", False),
+        (f"{_LINK} :", False),
+        (f"{_LINK} ip route add default via 192.0.2.1", True),
+        (f"{_LINK} ip route add 0.0.0.0/1 via 192.0.2.1; ip route add 128.0.0.0/1 via 192.0.2.1", True),
+        (f"{_LINK} ip addr add 2001:db8::9/64 dev v0 nodad; ip route add default via 2001:db8::1", True),
+        (f"{_LINK} ip route add unreachable default", False),
+    ],
+)
+def test_a_machine_has_a_route_if_packets_would_leave_it_for_far_away(script: str, has: bool) -> None:
+    """In a network of the test's own."""
+    code = "from torbox import this_machine; print(this_machine.has_route())"
+    argv = ["unshare", "--user", "--map-root-user", "--net", "sh", "-ec", f'{script}; exec "$@"', "sh"]
+    done = subprocess.run([*argv, sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == f"{has}\n", done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.people import open_tun_device
-from torbox import doctor, landlock, mounts, netns, syscalls, trial, userns
+from torbox import cgroup, doctor, landlock, mounts, netns, syscalls, trial, userns
 from torbox.errors import SetupError
 
 
@@ -126,3 +126,29 @@ def test_homes_that_are_overlays_are_tried_too(
     assert "Linux 5.11" in outcome.advice
     (check,) = (each for each in doctor.examine() if each.name == "homes")
     assert (check.ok, check.needed) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"memory", "pids", "cpu"}, ""),
+        ({"memory", "pids"}, "none with cpu can be made here"),
+        (cgroup.NoGroup("nobody gives any"), "nobody gives any"),
+    ],
+)
+def test_whether_a_sandbox_can_be_limited_as_a_whole_is_told_and_not_needed(
+    given: set[str] | Exception, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def available() -> set[str]:
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    monkeypatch.setattr(cgroup, "available", available)
+    (check,) = (each for each in doctor.examine() if each.name == "control groups")
+    assert (check.ok, check.needed) == (not fault, False)
+    if fault:
+        assert check.detail == fault
+        assert "Delegate=yes" in check.advice
+    else:
+        assert "can be limited" in check.detail

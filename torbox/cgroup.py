@@ -24,6 +24,7 @@ import select
 from torbox.errors import SetupError
 from torbox.limits import STEP, Limits
 
+CONTROLLERS = ("memory", "pids", "cpu")  # all that limits.py has a group for
 _OWN = "/proc/self/cgroup"
 _MOUNTS = "/proc/self/mountinfo"
 _PREFIX = "torbox-"
@@ -89,6 +90,19 @@ def make(limits: Limits, *, own: str = _OWN, mounts: str = _MOUNTS) -> Group:
     return group
 
 
+def available(*, own: str = _OWN, mounts: str = _MOUNTS) -> set[str]:
+    """Of CONTROLLERS those that a group of this user's could have here. NoGroup if none; changes nothing."""
+    wanted = set(CONTROLLERS)
+    delegated = _delegated(*_own_group(own, mounts))
+    found = [_named_in(f"{directory}/cgroup.subtree_control") & wanted for directory in delegated]
+    if len(delegated) == 1 and _is_marked(delegated[0]):
+        found.append(_named_in(f"{delegated[0]}/cgroup.controllers") & wanted)
+    most = max(found, key=len)
+    if not most:
+        raise NoGroup(f"{delegated[-1]} does not give {', '.join(CONTROLLERS)}")
+    return most
+
+
 def _values(limits: Limits) -> dict[str, str]:
     """What is written to which file."""
     values = {"pids.max": str(limits.processes + _EXTRA_PROCESSES)} if limits.processes else {}
@@ -101,12 +115,9 @@ def _values(limits: Limits) -> dict[str, str]:
 
 def _above(wanted: set[str], own: str, mounts: str) -> str:
     """The nearest directory above in which this user can make a group with these controllers. NoGroup."""
-    root, place = _mount_point(mounts), _own_path(own)
-    if root is None or place is None:
-        raise NoGroup("this machine has no control groups of version 2")
-    delegated = _delegated(root, place)
+    delegated = _delegated(*_own_group(own, mounts))
     for directory in delegated:
-        if _gives(directory, wanted):
+        if wanted <= _named_in(f"{directory}/cgroup.subtree_control"):
             return directory
     if len(delegated) == 1 and _is_marked(delegated[0]):
         _make_give(delegated[0], wanted)
@@ -163,12 +174,21 @@ def _make_give(directory: str, wanted: set[str]) -> None:
         raise NoGroup(f"{directory} cannot be made to give {', '.join(sorted(wanted))}: {why}") from error
 
 
-def _gives(directory: str, wanted: set[str]) -> bool:
+def _named_in(path: str) -> set[str]:
+    """The controllers that a file of a group's lists; none if it cannot be read."""
     try:
-        with open(f"{directory}/cgroup.subtree_control") as file:
-            return wanted <= set(file.read().split())
+        with open(path) as file:
+            return set(file.read().split())
     except OSError:
-        return False
+        return set()
+
+
+def _own_group(own: str, mounts: str) -> tuple[str, str]:
+    """Where the hierarchy is mounted, and this process's place in it. NoGroup."""
+    root, place = _mount_point(mounts), _own_path(own)
+    if root is None or place is None:
+        raise NoGroup("this machine has no control groups of version 2")
+    return root, place
 
 
 def _mount_point(mounts: str) -> str | None:

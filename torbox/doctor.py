@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from torbox import bpf, trial, userns
+from torbox import bpf, this_machine, trial, userns
 from torbox.errors import TorboxError, UpstreamError
 from torbox.tor import launch, lease
 from torbox.upstream import discover, registry
@@ -51,8 +51,10 @@ def examine(upstream: str = "tor", environ: Mapping[str, str] | None = None) -> 
     steps = _steps(user)
     restricted = _apparmor(namespaces_work=any(step.name == trial.STEPS[0] and step.ok for step in steps))
     homes = [_homes(user)] if all(step.ok for step in steps) else []
+    groups = trial.control_group(user)
+    limited = Check(groups.step, not groups.fault, False, groups.fault or groups.detail, groups.advice)
     network = [_host_network(), *_upstream(url, environ)]
-    return [_kernel(), _stack(), user_check, *steps, *homes, *restricted, *network]
+    return [_kernel(), _stack(), user_check, *steps, *homes, limited, *restricted, *network]
 
 
 # -- the sandbox half ------------------------------------------------------------------------------
@@ -152,7 +154,10 @@ def _host_network() -> Check:
         routes = [route for route in netlink.get_default_routes() if route.get_attr("RTA_OIF") in names]
         addresses = netlink.get_addr(scope=0)  # RT_SCOPE_UNIVERSE: no loopback, no link-local
     if not routes:
-        advice = "A Tor on this machine needs one; a Tor elsewhere is named with --upstream."
+        advice = (
+            "A Tor on this machine needs one; a Tor elsewhere is named with --upstream. It does not count for"
+            " the exit code: sandboxes can be made without."
+        )
         return Check("network", False, False, "this machine has no default route", advice)
     devices = {names[route.get_attr("RTA_OIF")] for route in routes}
     own = [
@@ -177,7 +182,10 @@ def _upstream(url: UpstreamUrl, environ: Mapping[str, str]) -> list[Check]:
         return [program, Check("Tor", True, False, f"torbox's own runs: {percent} %, {summary}")]
     places = ", ".join(str(place) for place in discover.USUAL_PLACES)
     if program.ok:
-        return [program, Check("Tor", True, False, f"none at {places}; torbox will start its own")]
+        if lease.would_wait_for_network(environ) and not this_machine.has_route():
+            detail = f"none runs at {places}, and one of torbox's own would have no network"
+            return [program, Check("Tor", False, False, detail)]
+        return [program, Check("Tor", True, False, f"torbox will start its own, for none runs at {places}")]
     return [program, Check("Tor", False, True, f"none at {places}", program.advice)]
 
 

@@ -75,6 +75,12 @@ def find_upstream(wanted: str, progress: Callable[[int, str], None]) -> Found:
     from torbox.tor import lease  # here, because a Tor that runs already does not need it
 
     try:
+        if lease.would_wait_for_network() and not this_machine.has_route():
+            raise UpstreamError(
+                "this machine has no route to the Internet, which a Tor on it needs",
+                advice="Connect it to a network (torbox doctor says whether it is), or name a Tor that runs"
+                " elsewhere:\n--upstream tor://HOST:PORT",
+            )
         held = lease.acquire(progress)
     except UpstreamError as error:
         places = ", ".join(str(place) for place in discover.USUAL_PLACES)

@@ -9,6 +9,7 @@ addresses that come later are not known.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -31,6 +32,9 @@ _RTN_UNICAST = 1  # somebody else; the other types are this machine, many machin
 _IFA_ADDRESS = 1  # on a point-to-point link the other end's
 _IFA_LOCAL = 2  # ours; absent for IPv6, but where there is another end
 _DUMP_BYTES = 1 << 16  # the kernel sends at most 32 KiB at once
+
+# Somebody far away, to ask the kernel for a route to: a.root-servers.net, which does not move.
+_FAR = ("198.41.0.4", "2001:503:ba3e::2:30")
 
 HOSTS = "/etc/hosts"
 POWER_SUPPLIES = "/sys/class/power_supply"
@@ -119,6 +123,21 @@ class Routes:
 
     def close(self) -> None:
         self._kernel.close()
+
+
+def has_route() -> bool:
+    """Whether packets for the Internet would leave this machine by what the kernel says. Nothing is sent."""
+    try:
+        routes = Routes()
+    except OSError:
+        return True  # it cannot be asked
+    with contextlib.closing(routes):
+        for address in _FAR:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with contextlib.suppress(OSError):  # no route, or one that forbids
+                if routes.leads_away(socket.inet_pton(family, address)):
+                    return True
+    return False
 
 
 def _aligned(length: int) -> int:

@@ -19,10 +19,11 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from torbox import landlock, mounts, netns, privileges, seccomp, syscalls, system, userns
+from torbox import cgroup, landlock, mounts, netns, privileges, seccomp, syscalls, system, userns
 from torbox.allowance import NOTHING
 from torbox.confinement import Confinement
-from torbox.errors import TorboxError
+from torbox.errors import SetupError, TorboxError
+from torbox.limits import TO_GET_A_GROUP
 from torbox.stack_filter import Reach
 
 STEPS = (
@@ -35,6 +36,10 @@ STEPS = (
     "confinement",
 )
 
+_NO_GROUP = (
+    "Without one memory is limited for each process by itself, and processor time (limits.cpu) cannot be:"
+    f" a profile that wants that starts nothing. To have one, try\n  {TO_GET_A_GROUP}"
+)
 _MTU = 65520  # bytes; what the profiles have unless they say otherwise
 _DEADLINE_S = 20.0  # 30 to 60 ms are usual
 _MESSAGE_LIMIT = 1 << 16
@@ -80,23 +85,50 @@ def attempt(user: pwd.struct_passwd | None) -> list[Outcome]:
 
 def overlay(user: pwd.struct_passwd | None) -> Outcome:
     """Whether an overlay can be mounted, which only some homes are made of. Forks, as `attempt` does."""
+    return _alone("homes", user, _overlay)
+
+
+def control_group(user: pwd.struct_passwd | None) -> Outcome:
+    """Whether there can be one to limit a whole sandbox by. Makes none; forks, as `attempt` does."""
+    return _alone("control groups", user, _control_group)
+
+
+def _alone(step: str, user: pwd.struct_passwd | None, column: Callable[[_Report], None]) -> Outcome:
+    """One step by itself, in a process that is thrown away and has become the user."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _guarded(_Report(theirs, "homes"), lambda report: _overlay(report, user, parent))
+            _guarded(_Report(theirs, step), lambda report: _as(user, parent, column, report))
         theirs.close()
         packet = ours.recv(_MESSAGE_LIMIT)
         os.waitpid(pid, 0)
-    return Outcome(*json.loads(packet)) if packet else Outcome("homes", "", "it ended without a word")
+    return Outcome(*json.loads(packet)) if packet else Outcome(step, "", "it ended without a word")
 
 
-def _overlay(report: _Report, user: pwd.struct_passwd | None, parent: int) -> None:
+def _as(
+    user: pwd.struct_passwd | None, parent: int, column: Callable[[_Report], None], report: _Report
+) -> None:
     privileges.die_with_parent(parent)
     if user is not None:
         userns.become(user)
+    column(report)
+
+
+def _control_group(report: _Report) -> None:
+    wanted = cgroup.CONTROLLERS
+    try:
+        given = cgroup.available()
+    except cgroup.NoGroup as error:
+        raise SetupError("", 0, str(error), advice=_NO_GROUP) from error
+    if missing := [name for name in wanted if name not in given]:
+        raise SetupError("", 0, f"none with {', '.join(missing)} can be made here", advice=_NO_GROUP)
+    report.done("memory, processes and processor time of a whole sandbox can be limited")
+
+
+def _overlay(report: _Report) -> None:
     uid, gid = os.getuid(), os.getgid()
     syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
     userns.write_maps(os.getpid(), uid, gid)

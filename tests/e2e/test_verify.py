@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 
 from tests.support.directories import profile
 from tests.support.people import Person
+from tests.tornet.network import TorNetwork
+from torbox import this_machine
 from torbox.verify import bait, probes, report
 from torbox.verify.probes import files, frame, identity, neighbours, network, privileges
 
@@ -45,6 +48,36 @@ def test_it_holds_for_who_is_called_as_somebody_in_every_sandbox(everyone: Seque
     done = nobody.run("verify", *BLOCK, "--json", timeout_s=120)
     assert [row for row in json.loads(done.stdout)["probes"] if not row["held"]] == []
     assert done.returncode == 0
+
+
+def test_it_holds_by_a_tor_whose_exits_are_on_this_machine(person: Person, tornet: TorNetwork) -> None:
+    done = person.run("verify", "--upstream", "tor://{}:{}".format(*tornet.socks_address), timeout_s=120)
+    assert "LEAK" not in done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_who_comes_from_the_internet_to_a_public_address_came_by_an_exit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(this_machine, "addresses", lambda: ("127.0.0.1", "198.41.0.4", "2001:503:ba3e::2:30"))
+    near = ("127.0.0.1", "198.41.0.4", "2001:503:ba3e::2:30", "10.0.2.100", "fd00::100", "fe80::1%lo", "::1")
+    assert [each for each in near if not bait.is_near(each)] == []
+    assert not bait.is_near("199.9.14.201")
+    assert not bait.is_near("2001:500:200::b")
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_the_bait_answers_and_hears_only_who_is_near(near: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bait, "is_near", lambda _sender: near)
+    with bait.laid_out({}) as laid:
+        (port,) = [port for address, port in laid.facts["tcp"] if address == "127.0.0.1"]  # type: ignore[attr-defined]
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+            assert stream.recv(64) == (laid.nonce.encode() if near else b"")
+        (port,) = [port for address, port in laid.facts["udp"] if address == "127.0.0.1"]  # type: ignore[attr-defined]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(laid.nonce.encode(), ("127.0.0.1", port))
+        laid.listen()
+        assert bool(laid.heard) == near
 
 
 def test_the_table_says_the_same(person: Person) -> None:

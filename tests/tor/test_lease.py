@@ -21,7 +21,7 @@ from tests.tornet.process import wait_until
 from tests.tornet.site import PAGE
 from torbox.errors import UpstreamError
 from torbox.tor import launch
-from torbox.tor.lease import Lease, acquire, running
+from torbox.tor.lease import Lease, acquire, running, would_wait_for_network
 from torbox.tor.places import Places
 
 DEADLINE_S = 60
@@ -290,3 +290,15 @@ def test_a_keeper_that_ends_without_a_word_is_tried_again_and_then_reported(
     with pytest.raises(UpstreamError, match="ended 3 times without a word"):
         start(environ)
     assert [each.fileno() for each in begun] == [-1, -1, -1]
+
+
+def test_a_tor_that_is_to_be_started_needs_the_internet_unless_the_user_has_lines_for_it(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    assert not would_wait_for_network(environ)
+    with start(environ, linger_s=0) as lease, watching(lease) as (_, keeper):
+        (tmp_path / ".config" / "torbox" / "torrc").unlink()
+        assert not would_wait_for_network(environ)
+        lease.close()
+        assert keeper.gone()
+    assert would_wait_for_network(environ)

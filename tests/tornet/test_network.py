@@ -20,6 +20,7 @@ from tests.tornet.network import PUBLIC_NAME, SITE_NAME, SIX_NAME, TorNetwork
 from tests.tornet.process import TornetError
 from tests.tornet.site import PAGE, pattern
 from tests.tornet.visitor import fetch
+from torbox import this_machine
 
 
 def curl(network: TorNetwork, *options: str) -> subprocess.CompletedProcess[bytes]:
@@ -88,6 +89,30 @@ def test_a_closed_port_is_a_socks_error(tornet: TorNetwork) -> None:
     # second time, and ends the stream for reason MISC ("Didn't recognize errno 115").
     with pytest.raises(socks.GeneralProxyError, match=r"0x0[15]"):
         fetch(tornet.socks_address, SITE_NAME, tornet.closed_port)
+
+
+def refused_by_an_exit(network: TorNetwork, address: str, port: int) -> None:
+    """Ask for a connection until an exit says that its policy forbids it."""
+    proxy = "{}:{}".format(*network.socks_address)
+    with network.control() as control:
+        control.command("SETEVENTS STREAM")
+        argv = ["curl", "--silent", "--socks5", proxy, f"http://{address}:{port}/"]
+        with subprocess.Popen(argv) as visitor:
+            told: list[str] = []
+            while not any(f" {address}:{port} " in line and "REASON=EXITPOLICY" in line for line in told):
+                told += [event.lines[0] for event in control.receive()]
+            visitor.terminate()
+
+
+def test_an_exit_goes_to_no_address_of_this_machine_but_127_0_0_1(tornet: TorNetwork) -> None:
+    """As real exits go to none."""
+    own = [each for each in this_machine.addresses() if ":" not in each and not each.startswith("127.")]
+    for address in ("127.0.0.2", *own):
+        with socket.create_server((address, 0)) as listener:
+            listener.setblocking(False)
+            refused_by_an_exit(tornet, address, listener.getsockname()[1])
+            with pytest.raises(BlockingIOError):
+                listener.accept()
 
 
 def resolve(network: TorNetwork, command: int, name: str) -> bytes:

@@ -7,6 +7,8 @@ import dataclasses
 import os
 from pathlib import Path
 
+from torbox import this_machine
+
 
 @dataclasses.dataclass(slots=True)
 class Relay:
@@ -59,6 +61,18 @@ def _common(directory: Path, authorities: list[Relay]) -> str:
     )
 
 
+def exit_policy() -> str:
+    """Private networks and the machine's own addresses are refused, as by real exits, but for 127.0.0.1.
+
+    In one policy, since ExitPolicyRejectPrivate and ExitPolicyRejectLocalInterfaces go before it and would
+    refuse 127.0.0.1, too. The rest is accepted in name, and fails with EINVAL as said below: a policy's
+    summary (dir-spec, "p") has only what is accepted everywhere, and without any nobody takes this exit.
+    """
+    own = [each for each in this_machine.addresses() if ":" not in each and not each.startswith("127.")]
+    refused = ", ".join(f"reject {address}:*" for address in ("private", *own))
+    return f"accept 127.0.0.1:*, {refused}, accept *4:*, reject *:*"
+
+
 def relay_torrc(relay: Relay, authorities: list[Relay], resolv_conf: Path) -> str:
     text = _common(relay.directory, authorities) + _lines(
         f"Nickname {relay.nick}",
@@ -95,7 +109,7 @@ def relay_torrc(relay: Relay, authorities: list[Relay], resolv_conf: Path) -> st
         "IPv6Exit 1",
         "ExitPolicyRejectPrivate 0",
         "ExitPolicyRejectLocalInterfaces 0",
-        "ExitPolicy accept 127.0.0.0/8:*, accept private:*, accept *:*",
+        f"ExitPolicy {exit_policy()}",
         "ServerDNSDetectHijacking 0",
         "ServerDNSTestAddresses",
         "ServerDNSAllowBrokenConfig 1",

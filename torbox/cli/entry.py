@@ -291,7 +291,12 @@ def _add_verify(commands: _Commands) -> None:
 
 
 def _add_doctor(commands: _Commands) -> None:
-    doctor = commands.add_parser("doctor", help="see whether this machine can run torbox")
+    doctor = commands.add_parser(
+        "doctor",
+        help="see whether this machine can run torbox",
+        description="See whether this machine can run torbox. The exit code is 0 if sandboxes can be made,"
+        " 125 if not (FAIL). What is marked no is of use and not needed: to have a network, for one.",
+    )
     doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
 
 

@@ -109,6 +109,16 @@ def running(environ: Mapping[str, str] | None = None) -> tuple[int, str] | None:
     return int(message["progress"]), str(message["summary"])
 
 
+def would_wait_for_network(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether `acquire` would start a tor that needs the Internet as all do.
+
+    Not one that runs, whose keeper knows more; nor one with lines of the user's own, which may name bridges
+    or authorities on this machine or beside it.
+    """
+    environ = os.environ if environ is None else environ
+    return user_torrc(environ) is None and running(environ) is None
+
+
 def _connect(places: Places) -> socket.socket | None:
     """A connection to the keeper, or None if none listens."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import os
 import secrets
 import socket
@@ -69,7 +70,7 @@ class Bait:
             with contextlib.suppress(BlockingIOError):
                 while True:
                     data, sender = sock.recvfrom(64)
-                    if data == self.nonce.encode():
+                    if data == self.nonce.encode() and is_near(sender[0]):
                         self.heard.append(f"a datagram came to {address} from {sender[0]}")
 
     _datagrams: list[tuple[socket.socket, str]] = field(default_factory=list)
@@ -116,18 +117,30 @@ def _listen(stack: contextlib.ExitStack, bait: Bait) -> None:
 
 
 def _serve(listener: socket.socket, word: bytes) -> None:
-    """Say the word to whoever connects, until the listener is closed."""
+    """Say the word to whoever connects from near, until the listener is closed."""
 
     def work() -> None:
         while True:
             try:
-                peer, _ = listener.accept()
+                peer, sender = listener.accept()
             except OSError:
                 return
             with peer, contextlib.suppress(OSError):
-                peer.sendall(word)
+                if not sender or isinstance(sender, bytes) or is_near(sender[0]):
+                    peer.sendall(word)
 
     threading.Thread(target=work, daemon=True).start()
+
+
+def is_near(sender: str) -> bool:
+    """Whether what comes from this address shows a way round the upstream.
+
+    Tor's exit connects to a public address of this machine's as anybody on the Internet may, from a public
+    one of its own. What did not go through it comes from one of this machine's, or from a private network.
+    """
+    address = ipaddress.ip_address(sender)
+    own = {ipaddress.ip_address(each) for each in this_machine.addresses()}
+    return address in own or not address.is_global
 
 
 def _unix_sockets(stack: contextlib.ExitStack, bait: Bait, environ: Mapping[str, str]) -> None:
