@@ -168,6 +168,15 @@ def test_a_full_disk_is_told(person: Person, folder: Path) -> None:
     assert "torbox: pass on the output: standard output: File too large" in done.stderr
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_output_that_takes_nothing_is_told_if_there_was_something(
+    person: Person, folder: Path, number: int
+) -> None:
+    for program, told in (("true", "0\n"), (f"sh -c 'echo x >&{number}'", "125\n")):
+        done = shell(person, folder, f"touch f; {{ $RUN {program} {number}<f; }} 3>&1; echo $?")
+        assert done.stdout == told, (done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_closed_inside_too(person: Person, folder: Path, closed: str) -> None:
     program = "cat; a=$?; echo out; b=$?; echo err >&2; exit $((a * 4 + b * 2 + $? + 100))"

@@ -106,6 +106,20 @@ def test_ctrl_c_ends_the_script_that_torbox_runs_in(screen: Screen, person: Pers
     screen.see("code=130")
 
 
+def test_a_program_that_reads_ctrl_c_as_a_key_interrupts_no_script(screen: Screen, person: Person) -> None:
+    """In a raw terminal it is a key like others; what the program does to itself is its own business."""
+    program = (
+        "import os, signal, tty; tty.setraw(0); print('STAR''TED', flush=True); os.read(0, 1);"
+        " signal.signal(2, signal.SIG_DFL); os.kill(os.getpid(), 2)"
+    )
+    command = line(person, f"python3 -c {shlex.quote(program)}").strip()
+    script = f"trap 'echo INTERRUPTED' INT; {command}; echo en''d"
+    screen.type(f"bash -c {shlex.quote(script)}\n")
+    screen.see("STARTED")
+    screen.type("\x03")
+    assert "INTERRUPTED" not in screen.see("end")
+
+
 def test_when_the_program_has_ended_nothing_is_waited_for(person: Person) -> None:
     """The last of its output may be read a moment after its end; that took two seconds half of the time."""
     change = "import torbox.supervisor; torbox.supervisor._LAST_WAIT_S = 1000.0"

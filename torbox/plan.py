@@ -6,6 +6,7 @@ Nothing here changes the system; what a sandbox will be can be seen, compared an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 from torbox import allowance, homes, identity, limits, netns, procfs, shares, system, userns, whereabouts
 from torbox.errors import UsageError
 from torbox.limits import Limits
-from torbox.mounts import MountOp, TextFile
+from torbox.mounts import Bind, MountOp, TextFile
 from torbox.profiles.desktop import Desktop
 from torbox.profiles.model import Profile
+from torbox.ways import is_in
 
 if TYPE_CHECKING:
     from torbox.desktop import Shared
@@ -112,6 +114,10 @@ def make(
     )
     if not shared.directory and found.outside and f"{directory}/".startswith(f"{found.outside}/"):
         shared = shared._replace(directory=inside_home + directory.removeprefix(found.outside))
+    if pcap and any(_can_be_written(op, os.path.join(directory, pcap)) for op in shared.ops):
+        raise UsageError(
+            f"--pcap: '{pcap}' is in what the program may write, so it could change what is captured"
+        )
     start = shared.directory or inside_home
     return SandboxPlan(
         argv=argv,
@@ -140,6 +146,11 @@ def make(
         limits=_limits(profile),
         allow_missing=allowance.check(allow_missing),
     )
+
+
+def _can_be_written(op: MountOp, path: str) -> bool:
+    """Whether this shows the program a file of the host, absolute, for writing."""
+    return isinstance(op, Bind) and not op.read_only and is_in(os.path.realpath(path), op.source)
 
 
 def _environment(

@@ -78,7 +78,8 @@ class Relay:
             except BlockingIOError:
                 return
             except OSError as error:
-                self.error = 0 if error.errno == errno.EPIPE else error.errno or errno.EIO
+                if error.errno != errno.EPIPE and _waiting_bytes(self.source):
+                    self.error = error.errno or errno.EIO  # else it ended, and nothing is lost
                 moved = 0
             self.moved += moved
             if moved == 0:
@@ -157,9 +158,15 @@ class Streams(NamedTuple):
         self.input.close()
         if self.input_start is None:
             return  # what was read ahead of a pipe is lost, as the module says
-        unread: int = struct.unpack("i", fcntl.ioctl(self.input_end, termios.FIONREAD, bytes(4)))[0]
+        unread = _waiting_bytes(self.input_end)
         os.lseek(0, self.input_start + max(0, self.input.moved - unread), os.SEEK_SET)
         os.close(self.input_end)
+
+
+def _waiting_bytes(descriptor: int) -> int:
+    """What can be read of a pipe or a file; FIONREAD of ioctl_tty(2)."""
+    count: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]
+    return count
 
 
 def occupy_closed() -> None:

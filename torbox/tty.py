@@ -32,6 +32,7 @@ _TIOCSPTLCK = 0x40045431  # asm-generic/ioctls.h
 _TIOCGPTN = 0x80045430
 # A description of our own: its being non-blocking is nobody else's business.
 _OWN = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK
+_DISABLED = b"\0"  # in place of a key: there is none; _POSIX_VDISABLE of termios(3)
 _CHUNK = 1 << 16  # bytes carried between the terminals at a time
 _WINDOW = struct.Struct("HHHH")  # rows, columns, width and height in pixels; tty_ioctl(2)
 
@@ -63,11 +64,6 @@ class Terminal:
         except termios.error:  # it hung up a moment ago
             os.close(descriptor)
             return None
-
-    def key(self, index: int) -> bytes:
-        """The key with a meaning of its own, as VSUSP: ^Z for most; termios(3)."""
-        key: bytes = self.attributes[6][index]
-        return key
 
     def in_foreground(self) -> bool:
         """Whether keys are meant for this process's group. A terminal without job control counts as ours."""
@@ -125,7 +121,7 @@ class PtyRelay:
         os.set_blocking(master, False)
         self.has_terminal = False  # the caller's is raw, and read by us
         self.suspend_typed = False  # the key that stops a job was, since somebody last asked
-        self.interrupt_typed = False  # the key that interrupts one was
+        self.interrupt_typed = False  # the key that interrupts one was, and none after it
         self.has_ended = False  # every copy of the slave is closed, and all output is read
         self._keys = b""  # not taken by the sandbox's terminal yet
         self._output = b""  # not taken by the caller's yet
@@ -172,8 +168,8 @@ class PtyRelay:
             if not self._keys:  # hung up; SIGHUP tells the program
                 self.has_terminal = False
                 return False
-            self.suspend_typed = self.suspend_typed or self.terminal.key(termios.VSUSP) in self._keys
-            self.interrupt_typed = self.interrupt_typed or self.terminal.key(termios.VINTR) in self._keys
+            self.suspend_typed = self.suspend_typed or self._typed(termios.VSUSP)
+            self.interrupt_typed = self._typed(termios.VINTR)
             # What is typed after a change of the window's size is not to overtake it.
             self.terminal.copy_size(self.master)
         try:
@@ -183,6 +179,15 @@ class PtyRelay:
         except OSError:
             self._keys = b""
         return True
+
+    def _typed(self, index: int) -> bool:
+        """Whether a key that signals, as VINTR, is among the keys. In a raw terminal there are none."""
+        try:
+            attributes = termios.tcgetattr(self.master)  # those of the sandbox's own terminal
+        except termios.error:
+            return False
+        key: bytes = attributes[6][index]
+        return bool(attributes[3] & termios.ISIG) and key != _DISABLED and key in self._keys
 
     def _carry_output(self) -> bool:
         if not self._output:

@@ -327,6 +327,17 @@ def test_what_passes_a_sandbox_is_captured_outside_and_read_inside(person: Perso
     assert not capture.exists()
 
 
+def test_a_capture_is_nowhere_that_the_program_may_write(person: Person) -> None:
+    with open_directory(0o777) as directory:
+        capture = directory / "some.pcap"
+        options = ("run", "--upstream", "block", "--pcap", str(capture), "--share")
+        said = complaint(person.run(*options, str(directory), "--", "true"), 2)
+        assert "is in what the program may write" in said
+        assert not capture.exists()
+        assert person.run(*options, f"{directory}:ro", "--", "true").returncode == 0
+        assert capture.exists()
+
+
 def test_where_nothing_more_can_be_written_down_the_program_ends(person: Person) -> None:
     """As on a disk that is full; a capture that ends unseen would be believed."""
     send = (

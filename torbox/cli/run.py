@@ -94,10 +94,12 @@ def run(options: argparse.Namespace) -> int:
         workers = stack.enter_context(
             contextlib.closing(network.Workers(the_plan, upstream.url, missing.tell))
         )
+        capture = None
         if the_plan.pcap:
             from torbox import capture_file
 
-            workers.capture = stack.enter_context(capture_file.created(the_plan.pcap))
+            capture = stack.enter_context(capture_file.created(the_plan.pcap))
+            workers.capture = capture.descriptor
         if the_plan.home is not None:
             stack.enter_context(homes.held(the_plan.home))
         for warning in () if options.quiet else the_plan.warnings:
@@ -120,6 +122,8 @@ def run(options: argparse.Namespace) -> int:
 
                 error.advice = not_there.advice(error.command, the_plan)
             raise
+        if capture is not None:
+            capture.keep()
         privileges.settle()
         if session is not None:
             session.take_away_names()
