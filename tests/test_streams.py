@@ -162,10 +162,18 @@ def test_a_program_that_closes_its_output_lets_the_reader_go_on(person: Person, 
     assert shell(person, folder, script, PATIENCE_S).stdout == "x\n"
 
 
-def test_a_full_disk_is_told(person: Person, folder: Path) -> None:
-    done = shell(person, folder, "ulimit -f 8; $RUN head -c 1000000 /dev/zero >f; echo $?")
+@pytest.mark.parametrize("into", [">", ">>"])
+def test_a_full_disk_is_told(person: Person, folder: Path, into: str) -> None:
+    done = shell(person, folder, f"ulimit -f 8; $RUN head -c 1000000 /dev/zero {into}f; echo $?")
     assert done.stdout == "125\n"
     assert "torbox: pass on the output: standard output: File too large" in done.stderr
+
+
+def test_the_last_words_for_a_full_disk_are_told(person: Person, folder: Path) -> None:
+    """Nothing is left in the pipe by then."""
+    for into in (">", ">>"):
+        done = shell(person, folder, f"head -c 8192 /dev/zero >f; ulimit -f 8; $RUN echo x {into}f; echo $?")
+        assert done.stdout == ("0\n" if into == ">" else "125\n"), done.stderr
 
 
 @pytest.mark.parametrize("number", [1, 2])

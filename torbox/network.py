@@ -20,6 +20,7 @@ takes the kernel 20 ms.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -136,6 +137,14 @@ class Workers:
 
     def _reach(self) -> Reach:
         return Reach() if self._plan.is_locked else reach_of(self._upstream)
+
+    def finish(self) -> None:
+        """Stop the workers, and wait until all that they saw is written down. SetupError if it is not."""
+        os.write(self._stop_end, b"\0")
+        for pid in self.pids:
+            with contextlib.suppress(ChildProcessError):  # how it ended was told already
+                if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == report.CAPTURE_LOST:
+                    raise SetupError("capture", 0, "the file of --pcap lacks packets", advice=report.ROOM)
 
     def close(self) -> None:
         """Tell the workers to stop; they do so on their own, also when this process just ends."""

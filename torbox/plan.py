@@ -17,7 +17,7 @@ from torbox.limits import Limits
 from torbox.mounts import Bind, MountOp, TextFile
 from torbox.profiles.desktop import Desktop
 from torbox.profiles.model import Profile
-from torbox.ways import is_in
+from torbox.ways import is_in, lies_in_by_alias
 
 if TYPE_CHECKING:
     from torbox.desktop import Shared
@@ -150,7 +150,10 @@ def make(
 
 def _can_be_written(op: MountOp, path: str) -> bool:
     """Whether this shows the program a file of the host, absolute, for writing."""
-    return isinstance(op, Bind) and not op.read_only and is_in(os.path.realpath(path), op.source)
+    if not isinstance(op, Bind) or op.read_only:
+        return False
+    real = os.path.realpath(path)
+    return is_in(real, op.source) or lies_in_by_alias(os.path.dirname(real), op.source)
 
 
 def _environment(

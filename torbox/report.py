@@ -20,6 +20,7 @@ READY = b"\x01"
 MISSING = b"\x02"
 FAILED = b"\x00"
 CAPTURE_LOST = 3  # exit status of a worker that could not write down a packet, when it has no pipe any more
+ROOM = "Is there room for the file of --pcap?"  # the advice then
 _LIMIT = 4096  # bytes; the longest that one says is one error message
 
 

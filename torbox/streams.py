@@ -78,8 +78,10 @@ class Relay:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno != errno.EPIPE and _waiting_bytes(self.source):
-                    self.error = error.errno or errno.EIO  # else it ended, and nothing is lost
+                # What was read is lost; what was spliced is still there, or there was nothing more.
+                is_lost = not self._splices or _waiting_bytes(self.source)
+                if error.errno != errno.EPIPE and is_lost:
+                    self.error = error.errno or errno.EIO
                 moved = 0
             self.moved += moved
             if moved == 0:

@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from torbox import handshake
 from torbox.errors import SetupError
 from torbox.handshake import Kind
-from torbox.report import CAPTURE_LOST
+from torbox.report import CAPTURE_LOST, ROOM
 from torbox.sandbox import Sandbox
 from torbox.streams import Relay, Streams, Waits
 from torbox.tty import PtyRelay, Terminal
@@ -216,7 +216,7 @@ class Supervisor:
                 what = "was killed by its own filter of system calls"
                 advice = "Either somebody has taken it over, or this is a bug in torbox: please report it."
             elif ended is not None and ended.si_status == CAPTURE_LOST and ended.si_code == os.CLD_EXITED:
-                what, advice = "could not write on to the file of --pcap", "Is there room for it?"
+                what, advice = "could not write on to the file of --pcap", ROOM
         if reason := self._last_words(pid):
             what = f"ended ({reason})"
         raise SetupError(

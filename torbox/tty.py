@@ -121,7 +121,7 @@ class PtyRelay:
         os.set_blocking(master, False)
         self.has_terminal = False  # the caller's is raw, and read by us
         self.suspend_typed = False  # the key that stops a job was, since somebody last asked
-        self.interrupt_typed = False  # the key that interrupts one was, and none after it
+        self.interrupt_typed = False  # the key that interrupts one was
         self.has_ended = False  # every copy of the slave is closed, and all output is read
         self._keys = b""  # not taken by the sandbox's terminal yet
         self._output = b""  # not taken by the caller's yet
@@ -169,7 +169,7 @@ class PtyRelay:
                 self.has_terminal = False
                 return False
             self.suspend_typed = self.suspend_typed or self._typed(termios.VSUSP)
-            self.interrupt_typed = self._typed(termios.VINTR)
+            self.interrupt_typed = self.interrupt_typed or self._typed(termios.VINTR)
             # What is typed after a change of the window's size is not to overtake it.
             self.terminal.copy_size(self.master)
         try:

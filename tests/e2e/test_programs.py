@@ -327,6 +327,37 @@ def test_what_passes_a_sandbox_is_captured_outside_and_read_inside(person: Perso
     assert not capture.exists()
 
 
+def test_what_is_sent_right_before_the_end_is_in_the_capture_or_it_is_told(person: Person) -> None:
+    send = """
+import contextlib, os, socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(60):
+    s.sendto(bytes(1000), ("10.0.2.2", 9))
+os._exit(0)
+"""
+    capture = person.home / f"torbox-test-{os.getpid()}.pcap"
+    command = person.command(
+        "run", "--upstream", "block", "--pcap", str(capture), "--", "python3", "-c", send
+    )
+    for limit in ((), ("prlimit", "--fsize=20000")):
+        try:
+            done = subprocess.run(
+                [*limit, *command],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                env=dict(person.environment),
+                timeout=60,
+            )
+            if limit:
+                assert "--pcap" in complaint(done, 125)
+            else:
+                assert done.returncode == 0, done.stderr
+                assert capture.read_bytes().count(bytes(1000)) >= 60
+        finally:
+            capture.unlink(missing_ok=True)
+
+
 def test_a_capture_is_nowhere_that_the_program_may_write(person: Person) -> None:
     with open_directory(0o777) as directory:
         capture = directory / "some.pcap"

@@ -128,6 +128,9 @@ def _end_by_signal(number: int) -> None:
     https://www.cons.org/cracauer/sigint.html. Where the signal is ignored nothing comes of it.
     """
     if signal.getsignal(number) is not signal.SIG_IGN:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

@@ -69,6 +69,11 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         if options.name is not None:
             stack.enter_context(names.claim(options.name, os.environ, home))
+        capture = None
+        if the_plan.pcap:
+            from torbox import capture_file
+
+            capture = stack.enter_context(capture_file.created(the_plan.pcap))
         progress = stack.enter_context(
             contextlib.closing(BootstrapProgress(quiet=options.quiet, verbose=options.verbose))
         )
@@ -94,11 +99,7 @@ def run(options: argparse.Namespace) -> int:
         workers = stack.enter_context(
             contextlib.closing(network.Workers(the_plan, upstream.url, missing.tell))
         )
-        capture = None
-        if the_plan.pcap:
-            from torbox import capture_file
-
-            capture = stack.enter_context(capture_file.created(the_plan.pcap))
+        if capture is not None:
             workers.capture = capture.descriptor
         if the_plan.home is not None:
             stack.enter_context(homes.held(the_plan.home))
@@ -132,7 +133,11 @@ def run(options: argparse.Namespace) -> int:
             supervisor.watch(upstream.lease.fileno(), lambda: say(_TOR_ENDED))
         if session is not None and session.watched is not None:
             supervisor.watch(session.watched, lambda: say(_DESKTOP_ENDED))
-        return supervisor.run()
+        try:
+            return supervisor.run()
+        finally:
+            if capture is not None:
+                workers.finish()
 
 
 def plan_of(

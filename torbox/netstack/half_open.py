@@ -12,7 +12,8 @@ a port):
                                                        an upstream has worked in vain, and is slower to
                                                        others. A SYN that was dropped and comes again
                                                        goes first: a kernel's does after a second, and
-                                                       of a flood of forged ones each is another
+                                                       of a flood of forged ones each is another. Who says
+                                                       each twice competes with the honest ones
 
 and for it goes the oldest of the destination that has the most, if that is more than SHARE; else the oldest
 to a destination that was not known when it came; else the oldest. Known is where the guest took an answer,

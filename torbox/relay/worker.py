@@ -101,6 +101,9 @@ def run_worker(
     try:
         if report.ready():
             serve(relay, stopped, seal_and_be_silent)
+            if capture_fd >= 0:  # what the program sent right before its end belongs into the capture
+                while relay.stack.receive(relay.reactor.now):
+                    pass
     except CaptureError:
         return CAPTURE_LOST
     except OSError:  # reading or writing the tun: its namespace is gone, or its interface is down
