@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import os
 import select
@@ -255,3 +256,62 @@ def test_an_abstract_server_and_one_by_path_are_behind_one_doorman(
                     with other:
                         end.sendall(b"hello")
                         assert received(other, 5) == b"HELLO"
+
+
+def test_a_door_has_its_own_number_of_passages_and_no_other_waits_for_it(
+    server: socket.socket, tmp_path: Path
+) -> None:
+    with (
+        doorman.listening(str(tmp_path / "one")) as one,
+        doorman.listening(str(tmp_path / "two")) as two,
+        contextlib.ExitStack() as stack,
+    ):
+        doors = [
+            Door(one, str(tmp_path / "server"), Shout, False, passages_max=2),
+            Door(two, str(tmp_path / "server"), Shout, False),
+        ]
+        stack.enter_context(doorman.posted(doors))
+
+        def come(door: str) -> socket.socket:
+            end = stack.enter_context(socket.socket(socket.AF_UNIX))
+            end.settimeout(10)
+            end.connect(str(tmp_path / door))
+            end.sendall(door.encode())
+            return end
+
+        def shown_in() -> tuple[socket.socket, bytes]:
+            other, _ = server.accept()
+            stack.enter_context(other)
+            return other, received(other, 3)
+
+        first = [come("one") for _ in range(3)]
+        seen = [shown_in()[1] for _ in range(2)]
+        come("two")  # although there is one more at the first door
+        seen.append(shown_in()[1])
+        assert seen == [b"ONE", b"ONE", b"TWO"]
+        first[0].sendall(b"?")  # ends it, so there is room
+        assert shown_in()[1] == b"ONE"
+
+
+def test_who_does_not_introduce_itself_is_dropped_and_who_has_is_not(
+    server: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorman, "SILENCE_MAX_S", 0.3)
+    with doorman.listening(str(tmp_path / "door")) as listener:
+        door = Door(listener, str(tmp_path / "server"), Shout, False)
+        with (
+            doorman.posted([door]),
+            socket.socket(socket.AF_UNIX) as known,
+            socket.socket(socket.AF_UNIX) as silent,
+        ):
+            for end in (known, silent):
+                end.settimeout(10)
+                end.connect(str(tmp_path / "door"))
+            known.sendall(b"hello")
+            silent.sendall(b".")  # which is answered, and nothing of it goes on
+            others = [server.accept()[0] for _ in range(2)]
+            assert received(silent, 5) == b"stop"
+            known.sendall(b".")
+            assert received(known, 4) == b"stop"
+            for other in others:
+                other.close()

@@ -247,15 +247,25 @@ def _start(
     doors = []
 
     def door(
-        name: str, server: str, judge: Callable[[], doorman.Judge], *, descriptors: bool = False
+        name: str,
+        server: str,
+        judge: Callable[[], doorman.Judge],
+        *,
+        descriptors: bool = False,
+        at_most: int = doorman.PASSAGES_MAX,
     ) -> None:
         listener = stack.enter_context(doorman.listening(name))
-        doors.append(doorman.Door(listener, server, judge, descriptors))
+        doors.append(doorman.Door(listener, server, judge, descriptors, at_most))
 
     if shared.display and not shared.x11_trusted:
         door(f"{shared.directory}/X", shared.display, lambda: x11.Entrance(cookie))
     if shared.pulse:
-        door(f"{shared.directory}/pulse", shared.pulse, lambda: pulse.Filter(may_record=shared.may_record))
+        door(
+            f"{shared.directory}/pulse",
+            shared.pulse,
+            lambda: pulse.Filter(may_record=shared.may_record),
+            at_most=pulse.CONNECTIONS_MAX,
+        )
     to_the_bus, uid = f"{shared.directory}/to-the-bus", os.getuid()
     if shared.bus:
         door(to_the_bus, shared.bus, lambda: bus.Introduction(uid), descriptors=True)

@@ -7,7 +7,9 @@
 One process for all, forked before the sandbox, without the caller's descriptors; it dies with torbox. It
 parses what the program inside sends, so before it lets anybody in it is confined as the network stack is
 (confinement.py): what is left to it are its listeners, the servers' sockets, and passing bytes and
-descriptors. What a direction holds is bounded: no more is read until that has gone on.
+descriptors. What a direction holds is bounded: no more is read until that has gone on. So is how many pass
+by a door at a time, each of whom takes a connection of the server's that the user's other programs need too;
+who says nothing that goes on is not kept.
 
 Where what is said to a server holds only as long as that server lives (an X server's cookie), a connection to
 it is the doorman's lifeline: when it ends he leaves, and nobody is shown in to the server that comes next.
@@ -23,6 +25,7 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -36,7 +39,8 @@ from torbox.stack_filter import Reach
 _CHUNK = 64 << 10  # bytes that are read at a time
 _HELD_MAX = 256 << 10  # bytes that a direction holds before no more is read for it
 _DESCRIPTORS_MAX = 16  # in one message, as dbus-daemon has it by default
-_PASSAGES_MAX = 64  # of all doors together; who comes then waits in the kernel's queue
+PASSAGES_MAX = 64  # of a door, unless it has fewer; who comes then waits in the kernel's queue
+SILENCE_MAX_S = 10  # from a client's coming until some of what it says goes on; libraries need milliseconds
 _QUEUE = 16  # connections that wait to be let in
 _STEP = "start the desktop's doorman"
 
@@ -58,6 +62,7 @@ class Door(NamedTuple):
     server: str  # a path; an abstract name begins with @
     judge: Callable[[], Judge]
     passes_descriptors: bool
+    passages_max: int = PASSAGES_MAX
 
 
 class _Direction:
@@ -96,7 +101,8 @@ class Passage:
     """One client and its server."""
 
     def __init__(self, client: socket.socket, server: socket.socket, door: Door) -> None:
-        self.client, self.server = client, server
+        self.client, self.server, self.door = client, server, door
+        self.silent_until: float | None = time.monotonic() + SILENCE_MAX_S  # None: it has introduced itself
         self._judge = door.judge()
         self._passes_descriptors = door.passes_descriptors
         self._on, self._back = _Direction(server), _Direction(client)
@@ -152,6 +158,8 @@ class Passage:
             on, back = self._judge.feed(content)
             self._on.held += on
             self._back.held += back
+            if on:
+                self.silent_until = None
         else:
             self._back.held += self._judge.reply(content)
 
@@ -171,21 +179,26 @@ def serve(doors: list[Door], lifeline: socket.socket | None = None) -> None:
         poll = select.poll()
         if lifeline is not None:
             poll.register(lifeline, select.POLLIN)
-        if len(passages) < 2 * _PASSAGES_MAX:
-            for descriptor in by_listener:
+        there = set(passages.values())
+        for descriptor, door in by_listener.items():
+            if sum(passage.door is door for passage in there) < door.passages_max:
                 poll.register(descriptor, select.POLLIN)
-        for passage in set(passages.values()):
+        for passage in there:
             for descriptor, wanted in passage.events():
                 poll.register(descriptor, wanted)
-        events = poll.poll()
+        silent = [passage.silent_until for passage in there if passage.silent_until is not None]
+        wait_s = max(0.0, min(silent) - time.monotonic()) if silent else None
+        events = poll.poll(None if wait_s is None else 1000 * wait_s + 1)
         if not _holds(lifeline):
             return
         for descriptor, event in events:
             if descriptor in by_listener:
                 _let_in(by_listener[descriptor], passages, lifeline)
             elif (found := passages.get(descriptor)) and not found.turn(descriptor, event):
-                del passages[found.client.fileno()], passages[found.server.fileno()]
-                found.close()
+                _let_out(found, passages)
+        for passage in set(passages.values()):
+            if passage.silent_until is not None and passage.silent_until <= time.monotonic():
+                _let_out(passage, passages)
 
 
 def _holds(lifeline: socket.socket | None) -> bool:
@@ -224,6 +237,11 @@ def _let_in(door: Door, passages: dict[int, Passage], lifeline: socket.socket | 
         return
     passage = Passage(client, server, door)
     passages[client.fileno()] = passages[server.fileno()] = passage
+
+
+def _let_out(passage: Passage, passages: dict[int, Passage]) -> None:
+    del passages[passage.client.fileno()], passages[passage.server.fileno()]
+    passage.close()
 
 
 def _user_of(client: socket.socket) -> int:

@@ -80,7 +80,8 @@ EXPOSES = {
         "address."
     ),
     "sound record": (
-        "Sound and microphones: the program can listen to every microphone and to what other programs play."
+        "Sound and microphones: the program can listen to the session's microphone at any time, or, if it "
+        "has none, to what other programs play; and it sees your inputs' and outputs' names."
     ),
     "pipewire": (
         "PipeWire, unfiltered: the program can hear microphones, see cameras and shared screens, and "
@@ -164,7 +165,9 @@ class Desktop:
         Choice("off", "play", "record"),
         "The sound server (PulseAudio, or PipeWire in its stead), through a filter that lets pass "
         "what playing and, with `record`, recording needs: the server itself would load modules that "
-        f"send sound through the network, past Tor. {EXPOSES['sound play']} {EXPOSES['sound record']}",
+        "send sound through the network, past Tor, or run code. Which device is used, and anything above "
+        "100 %, is set outside; there all sandboxes are called torbox, and what the program plays is not "
+        f"told. {EXPOSES['sound play']} {EXPOSES['sound record']}",
         default="off",
         example='"play"',
     )
