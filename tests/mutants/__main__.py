@@ -38,6 +38,8 @@ def main() -> int:
         ]
     if options.verify:
         mutants = [replace(it, caught_by=(VERIFY,)) for it in mutants]
+    if os.geteuid() != 0:
+        print("some show to root alone, and will seem to be noticed by no test")
     survived = 0
     with people():  # the tun device stays open to ordinary users between one's tests and the next's
         for mutant, verdict in verdicts(mutants, options.jobs):

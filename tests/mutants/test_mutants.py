@@ -29,6 +29,7 @@ def test_the_table_of_the_documentation_is_made_of_them() -> None:
     assert security_table.split()[1] == security_table.text(MUTANTS), "run make docs"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: some protections show to it alone")
 @pytest.mark.timeout(1800)  # it takes some four minutes of two processors
 def test_a_protection_that_is_taken_out_is_missed(everyone: Sequence[Person]) -> None:
     """`everyone` keeps the tun device open to all, from one's tests to the next's."""
