@@ -95,7 +95,7 @@ def available(*, own: str = OWN, mounts: str = MOUNTS) -> set[str]:
     wanted = set(CONTROLLERS)
     delegated = _delegated(*_own_group(own, mounts))
     found = [_named_in(f"{directory}/cgroup.subtree_control") & wanted for directory in delegated]
-    if len(delegated) == 1 and _is_marked(delegated[0]):
+    if _can_be_made_to_give(delegated):
         found.append(_named_in(f"{delegated[0]}/cgroup.controllers") & wanted)
     most = max(found, key=len)
     if not most:
@@ -119,14 +119,20 @@ def _above(wanted: set[str], own: str, mounts: str) -> str:
     for directory in delegated:
         if wanted <= _named_in(f"{directory}/cgroup.subtree_control"):
             return directory
-    if len(delegated) == 1 and _is_marked(delegated[0]):
+    if _can_be_made_to_give(delegated) and wanted <= _named_in(f"{delegated[0]}/cgroup.controllers"):
         _make_give(delegated[0], wanted)
         return delegated[0]
     raise NoGroup(f"{delegated[-1]} does not give {', '.join(sorted(wanted))}")
 
 
 def _delegated(root: str, place: str) -> list[str]:
-    """The directories from this process's own up to the one that was delegated. NoGroup."""
+    """The directories from this process's own up to the one that was delegated. NoGroup.
+
+    In the leaf into which another torbox has moved this process it is where it was before.
+    """
+    above, _, name = place.rpartition("/")
+    if name == _LEAF and _is_marked(root + above):
+        place = above
     found: list[str] = []
     while True:
         directory = root + place.rstrip("/")
@@ -142,6 +148,11 @@ def _delegated(root: str, place: str) -> list[str]:
     if not found:
         raise NoGroup(f"{directory} is not this user's")
     return found
+
+
+def _can_be_made_to_give(delegated: list[str]) -> bool:
+    """Whether this process's own group is what was delegated: its processes may be moved."""
+    return len(delegated) == 1 and _is_marked(delegated[0])
 
 
 def _is_marked(directory: str) -> bool:
