@@ -103,7 +103,8 @@ def run_worker(
             serve(relay, stopped, seal_and_be_silent)
     except CaptureError:
         return CAPTURE_LOST
-    except OSError:  # reading or writing the tun: its namespace is gone, or its interface is down
+    except OSError as error:  # reading or writing the tun: its namespace is gone, or its interface is down
+        report.failed(str(error))  # only of what came before it was sealed
         return 0 if stopped else 1
     finally:
         relay.close()
