@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,7 @@ def test_a_scope_of_its_own_is_made_to_give_and_its_processes_go_into_a_leaf(
 ) -> None:
     tree.is_in(GIVEN)
     scope = tree.directory(GIVEN)
+    (scope / "cgroup.controllers").write_text("cpu memory pids\n")
     running = {scope: ["12", "13"], scope / "outside": []}
     busy = [True]  # 12 starts 14 while it is moved
 
@@ -136,6 +138,83 @@ def test_a_scope_of_its_own_is_made_to_give_and_its_processes_go_into_a_leaf(
     assert (scope / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
 
 
+class Scope:
+    """GIVEN as the kernel has it: with processes it gives nothing, and ever only what it has itself."""
+
+    def __init__(self, tree: Tree, controllers: str) -> None:
+        self.tree = tree
+        self.directory = tree.directory(GIVEN)
+        for path in (f"{GIVEN}/part/leaf", f"{GIVEN}/part"):
+            shutil.rmtree(tree.directory(path))
+        (self.directory / "cgroup.controllers").write_text(controllers)
+        (self.directory / "cgroup.procs").write_text("12\n")
+        tree.give(GIVEN, "")
+        tree.is_in(GIVEN)
+        self.moved: list[str] = []
+
+    def write(self, path: str, value: str) -> None:
+        group, name = Path(path).parent, Path(path).name
+        if name == "cgroup.procs":
+            self.moved.append(f"{value} to {group.name}")
+            (self.directory / "cgroup.procs").write_text("")
+            self.tree.is_in(f"{GIVEN}/{group.name}")
+            (group / "cgroup.subtree_control").write_text("")
+        elif name == "cgroup.subtree_control":
+            if (self.directory / "cgroup.procs").read_text():
+                raise OSError(errno.EBUSY, "busy")
+            wanted = set(value.replace("+", "").split())
+            if not wanted <= set((self.directory / "cgroup.controllers").read_text().split()):
+                raise OSError(errno.ENOENT, "no such controller")
+            given = set(Path(path).read_text().split())
+            value = " ".join(sorted(wanted | given))
+        Path(path).write_text(value)
+
+    def run(self, limits: Limits) -> set[str]:
+        """A run from its beginning to its end; the files of its group."""
+        group = Path(self.tree.make(limits).path)
+        assert group.parent == self.directory
+        files = {each.name for each in group.iterdir()}
+        shutil.rmtree(group)  # the kernel's files do not keep a directory
+        return files
+
+    def available(self) -> set[str]:
+        return cgroup.available(own=str(self.tree.own), mounts=str(self.tree.mounts))
+
+
+def test_one_run_after_another_gets_its_group_in_a_scope(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    scope = Scope(tree, "cpu memory pids\n")
+    monkeypatch.setattr(cgroup, "_write", scope.write)
+    assert scope.run(Limits(memory=1 << 30)) == {"memory.max"}
+    assert scope.moved == ["12 to outside"]
+    before = sorted(tree.root.rglob("*"))
+    assert scope.available() == {"cpu", "memory", "pids"}
+    assert sorted(tree.root.rglob("*")) == before
+    assert scope.run(Limits(cpu=50)) == {"cpu.max"}
+    assert scope.run(WANTED) == {"cpu.max", "memory.max", "pids.max"}
+    assert scope.moved == ["12 to outside"]
+
+
+def test_no_process_is_moved_for_what_a_scope_has_not(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--allow-missing cpu-limit` tries again without, and is to find everything as it was."""
+    scope = Scope(tree, "memory pids\n")
+    monkeypatch.setattr(cgroup, "_write", scope.write)
+    with pytest.raises(NoGroup, match="/work/given does not give cpu, memory, pids"):
+        tree.make()
+    assert not scope.moved
+    assert not (scope.directory / "outside").exists()
+    assert scope.run(WANTED._replace(cpu=0)) == {"memory.max", "pids.max"}
+    with pytest.raises(NoGroup, match="/work/given does not give cpu, memory, pids"):
+        tree.make()
+    assert scope.available() == {"memory", "pids"}
+
+
+def test_a_leaf_of_that_name_of_anybody_elses_is_a_group_like_any_other(tree: Tree) -> None:
+    (tree.directory(SESSION) / "outside").mkdir()
+    tree.is_in(f"{SESSION}/outside")
+    with pytest.raises(NoGroup, match="outside is not this user's"):
+        tree.make()
+
+
 def test_processes_are_moved_only_where_it_was_delegated_to_them(tree: Tree) -> None:
     tree.is_in("/")
     tree.give("/", "")
@@ -146,6 +225,7 @@ def test_processes_are_moved_only_where_it_was_delegated_to_them(tree: Tree) -> 
 
 def test_it_is_told_why_a_scope_cannot_be_made_to_give(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.is_in(GIVEN)
+    (tree.directory(GIVEN) / "cgroup.controllers").write_text("cpu memory pids\n")
 
     def write(path: str, _value: str) -> None:
         raise OSError(errno.EBUSY if path.endswith("subtree_control") else errno.ESRCH, "")

@@ -21,12 +21,12 @@ import errno
 import os
 import select
 
+from torbox import hierarchies
 from torbox.errors import SetupError
+from torbox.hierarchies import MOUNTS, OWN
 from torbox.limits import STEP, Limits
 
 CONTROLLERS = ("memory", "pids", "cpu")  # all that limits.py has a group for
-_OWN = "/proc/self/cgroup"
-_MOUNTS = "/proc/self/mountinfo"
 _PREFIX = "torbox-"
 _LEAF = "outside"
 _MARK, _MARKED = "user.delegate", b"1"  # systemd.resource-control(5), Delegate=
@@ -65,7 +65,7 @@ class Group:
                 os.rmdir(self.path)
 
 
-def make(limits: Limits, *, own: str = _OWN, mounts: str = _MOUNTS) -> Group:
+def make(limits: Limits, *, own: str = OWN, mounts: str = MOUNTS) -> Group:
     """A group that holds to what of these limits it can. NoGroup if this user cannot make one here.
 
     SetupError if one was made that the limits cannot be written to.
@@ -90,12 +90,12 @@ def make(limits: Limits, *, own: str = _OWN, mounts: str = _MOUNTS) -> Group:
     return group
 
 
-def available(*, own: str = _OWN, mounts: str = _MOUNTS) -> set[str]:
+def available(*, own: str = OWN, mounts: str = MOUNTS) -> set[str]:
     """Of CONTROLLERS those that a group of this user's could have here. NoGroup if none; changes nothing."""
     wanted = set(CONTROLLERS)
     delegated = _delegated(*_own_group(own, mounts))
     found = [_named_in(f"{directory}/cgroup.subtree_control") & wanted for directory in delegated]
-    if len(delegated) == 1 and _is_marked(delegated[0]):
+    if _can_be_made_to_give(delegated):
         found.append(_named_in(f"{delegated[0]}/cgroup.controllers") & wanted)
     most = max(found, key=len)
     if not most:
@@ -119,14 +119,20 @@ def _above(wanted: set[str], own: str, mounts: str) -> str:
     for directory in delegated:
         if wanted <= _named_in(f"{directory}/cgroup.subtree_control"):
             return directory
-    if len(delegated) == 1 and _is_marked(delegated[0]):
+    if _can_be_made_to_give(delegated) and wanted <= _named_in(f"{delegated[0]}/cgroup.controllers"):
         _make_give(delegated[0], wanted)
         return delegated[0]
     raise NoGroup(f"{delegated[-1]} does not give {', '.join(sorted(wanted))}")
 
 
 def _delegated(root: str, place: str) -> list[str]:
-    """The directories from this process's own up to the one that was delegated. NoGroup."""
+    """The directories from this process's own up to the one that was delegated. NoGroup.
+
+    In the leaf into which another torbox has moved this process it is where it was before.
+    """
+    above, _, name = place.rpartition("/")
+    if name == _LEAF and _is_marked(root + above):
+        place = above
     found: list[str] = []
     while True:
         directory = root + place.rstrip("/")
@@ -142,6 +148,11 @@ def _delegated(root: str, place: str) -> list[str]:
     if not found:
         raise NoGroup(f"{directory} is not this user's")
     return found
+
+
+def _can_be_made_to_give(delegated: list[str]) -> bool:
+    """Whether this process's own group is what was delegated: its processes may be moved."""
+    return len(delegated) == 1 and _is_marked(delegated[0])
 
 
 def _is_marked(directory: str) -> bool:
@@ -185,31 +196,17 @@ def _named_in(path: str) -> set[str]:
 
 def _own_group(own: str, mounts: str) -> tuple[str, str]:
     """Where the hierarchy is mounted, and this process's place in it. NoGroup."""
-    root, place = _mount_point(mounts), _own_path(own)
+    root = mount_point(mounts)
+    place = next((place for controllers, place in hierarchies.places(own) if not controllers), None)
     if root is None or place is None:
         raise NoGroup("this machine has no control groups of version 2")
     return root, place
 
 
-def _mount_point(mounts: str) -> str | None:
-    """Where the whole hierarchy of version 2 is mounted; proc_pid_mountinfo(5)."""
-    try:
-        with open(mounts) as file:
-            for line in file:
-                fields, _, kind = line.partition(" - ")
-                if kind.startswith("cgroup2 ") and fields.split()[3] == "/":
-                    return fields.split()[4]
-    except OSError:
-        pass
-    return None
-
-
-def _own_path(own: str) -> str | None:
-    try:
-        with open(own) as file:
-            return next((line[3:].rstrip("\n") for line in file if line.startswith("0::/")), None)
-    except OSError:
-        return None
+def mount_point(mounts: str = MOUNTS) -> str | None:
+    """Where the whole hierarchy of version 2 is mounted."""
+    found = (each for each in hierarchies.mounted(mounts) if each.type == "cgroup2" and each.root == "/")
+    return next((each.point for each in found), None)
 
 
 def _sweep(above: str) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How much memory there is for this process: the machine's, or less where a control group says so.
 
-    /proc/self/cgroup      4:memory:/docker/1f        0::/user.slice/user-1000.slice
+    /proc/self/cgroup      4:memory:/docker/1f        0::/user.slice/user-1000.slice    hierarchies.py
     limit                  memory.limit_in_bytes      memory.max
     from there up to the mount of that hierarchy: each of them holds; cgroups(7)
 
@@ -14,8 +14,7 @@ import functools
 import os
 from collections.abc import Iterator
 
-_OWN = "/proc/self/cgroup"
-_MOUNTS = "/proc/self/mountinfo"
+from torbox import hierarchies
 
 
 def machines() -> int:
@@ -26,7 +25,7 @@ def machines() -> int:
 @functools.cache
 def total() -> int:
     """Bytes."""
-    return least(_OWN, _MOUNTS)
+    return least(hierarchies.OWN, hierarchies.MOUNTS)
 
 
 def least(own: str, mounts: str) -> int:
@@ -43,21 +42,13 @@ def tmpfs_size(size: str) -> str:
 
 def _limits(own: str, mounts: str) -> Iterator[int]:
     """Those that hold for this process, of either version."""
-    try:
-        with open(own) as file:
-            places = [line.rstrip("\n").split(":", 2)[1:] for line in file]
-        with open(mounts) as file:
-            mounted = [line.partition(" - ") for line in file]
-    except OSError:  # there is no /proc here: what the machine has is all that is known
-        return
-    for fields, _, kind in mounted:
-        root, point = fields.split()[3:5]
-        fstype, _, options = kind.split(maxsplit=2)
+    places = list(hierarchies.places(own))
+    for mount in hierarchies.mounted(mounts):
         for controllers, place in places:
-            if fstype == "cgroup2" and not controllers:
-                yield from _up(point, root, place, "memory.max")
-            elif fstype == "cgroup" and "memory" in controllers.split(",") and "memory" in options:
-                yield from _up(point, root, place, "memory.limit_in_bytes")
+            if mount.type == "cgroup2" and not controllers:
+                yield from _up(mount.point, mount.root, place, "memory.max")
+            elif mount.type == "cgroup" and "memory" in controllers & mount.options:
+                yield from _up(mount.point, mount.root, place, "memory.limit_in_bytes")
 
 
 def _up(point: str, root: str, place: str, name: str) -> Iterator[int]:

@@ -36,7 +36,7 @@ def told(*words: str) -> list[str]:
         ("run -p browser", "no option -p; did you mean '--profile' or '--pcap'?", "torbox run --help."),
         ("run -pbrowser true", "no option -p; did you mean '--profile' or '--pcap'?", "torbox run --help."),
         ("shell --verfy", "no option --verfy; did you mean '--verify'?", "torbox shell --help."),
-        ("shell -v ls -l", "unrecognized arguments: ls -l", "run a program: torbox run -- ls -l"),
+        ("shell -v ls -l", "unrecognized arguments: ls …", "run a program: torbox run -- ls …"),
         ("shell ls", "unrecognized arguments: ls", "torbox shell --help."),
         ("verify curl x", "unrecognized arguments: curl x", "a program: torbox run --verify -- curl x"),
         ("profile list --jsno", "there is no option --jsno", "torbox profile list --help."),
@@ -45,6 +45,13 @@ def told(*words: str) -> list[str]:
         ("verfy", "is called 'verfy'; did you mean 'verify'?", "torbox --help."),
         ("--profile x run y", "no option --profile before a command", "command: torbox run --profile …"),
         ("profile shwo x", "VERB: 'shwo' is not one of list, show,", "torbox profile --help."),
+        ("--verbose x", "no option --verbose before a command", "command: torbox run --verbose …"),
+        ("-v x", "no option -v before a command", "command: torbox run -v …"),
+        ("--resolved x", "no option --resolved before a", "command: torbox profile show --resolved …"),
+        ("--upsteam=x run", "a command; did you mean '--upstream'?", "command: torbox run --upstream …"),
+        ("--nothing-like-it", "no option --nothing-like-it before", "torbox run --nothing-like-it …"),
+        ("--versoin", "no option --versoin before a command; did you mean '--version'?", "torbox --help."),
+        ("-hx", "argument -h/--help: ignored explicit argument 'x'", "torbox --help."),
         ("home lst", "did you mean 'list'?", "torbox home --help."),
         ("completion tcsh", "SHELL: 'tcsh' is not one of bash, fish, zsh", "torbox completion --help."),
     ],
@@ -61,6 +68,19 @@ def test_what_follows_a_wrong_option_may_be_a_password_and_is_not_repeated() -> 
         for command in ("run", "shell", "verify"):
             assert "secret" not in "".join(told(command, *words))
         assert "secret" not in "".join(told(*words, "run", "true"))
+    for words in (("foo", "--token=secret"), ("foo", "-p", "secret"), ("foo", "a b", "-psecret")):
+        for command in (("shell",), ("verify",), ()):
+            said = "".join(told(*command, *words))
+            assert "secret" not in said
+            assert "-p" not in said
+            assert "foo" in said
+
+
+def test_what_was_meant_is_not_told_to_be_run_or_to_stand_elsewhere() -> None:
+    assert not any("To run a program" in line for line in told("rnu", "--", "curl"))
+    assert "did you mean 'run'?" in told("rnu", "--", "curl")[0]
+    for words in (("--versoin",), ("--hlep", "run")):
+        assert told(*words)[1:] == ["See torbox --help."]
 
 
 @pytest.mark.parametrize(

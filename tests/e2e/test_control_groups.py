@@ -17,7 +17,7 @@ from tests.support.people import Person
 from torbox import cgroup
 
 CONTROLLERS = {"memory", "pids", "cpu"}
-MOUNTED = cgroup._mount_point(cgroup._MOUNTS)
+MOUNTED = cgroup.mount_point()
 HAS_THEM = MOUNTED is not None and set(Path(MOUNTED, "cgroup.controllers").read_text().split()) >= CONTROLLERS
 
 pytestmark = pytest.mark.machine(

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.directories import open_directory, profile
 from tests.support.people import Person
+from torbox import cgroup
 from torbox import memory as memory_here
 
 BOMB = """
@@ -114,18 +115,16 @@ def test_it_is_said_what_holds_it(person: Person) -> None:
     assert ("by rlimits" in line) == ("warning: limits.memory holds for the private memory" in done.stderr)
 
 
-def delegated_above(person: Person) -> str | None:
-    """A directory in which this person's groups could be made as things are."""
-    from torbox import cgroup
-
+def may_make_groups(person: Person) -> bool:
+    """Whether this person, who runs this, may make control groups with everything here."""
     if os.geteuid() and os.geteuid() == person.uid:
         with contextlib.suppress(cgroup.NoGroup):
-            return cgroup._above({"memory", "pids", "cpu"}, cgroup._OWN, cgroup._MOUNTS)
-    return None
+            return cgroup.available() >= set(cgroup.CONTROLLERS)
+    return False
 
 
 def test_processor_time_that_nothing_can_limit_stops_the_start(person: Person) -> None:
-    if delegated_above(person) is not None:
+    if may_make_groups(person):
         pytest.skip("this user may make control groups, which can")
     with profile('extends = "default"\n[limits]\ncpu = 50\n') as path:
         arguments = ("run", "-q", "--upstream", "block", "--profile", path)

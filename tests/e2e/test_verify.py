@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -78,6 +79,33 @@ def test_the_bait_answers_and_hears_only_who_is_near(near: bool, monkeypatch: py
             sender.sendto(laid.nonce.encode(), ("127.0.0.1", port))
         laid.listen()
         assert bool(laid.heard) == near
+
+
+def test_where_it_cannot_be_told_who_is_near_everybody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bait.is_near("/")
+    monkeypatch.setattr(this_machine, "addresses", lambda: ("an interface's",))
+    assert bait.is_near("199.9.14.201")
+
+    def addresses() -> tuple[str, ...]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(this_machine, "addresses", addresses)
+    assert bait.is_near("199.9.14.201")
+
+
+@pytest.mark.parametrize("called", ["", "{path}/peer{n}", "\0peer{n}-{nonce}"])
+def test_a_unix_socket_answers_whatever_its_peer_is_called_and_goes_on_to(
+    tmp_path: Path, called: str
+) -> None:
+    with bait.laid_out({}) as laid:
+        ways = (f"\0{laid.facts['abstract']}", laid.facts["sockets"][0])  # type: ignore[index]
+        for n, way in enumerate(ways * 2):
+            with socket.socket(socket.AF_UNIX) as stream:
+                if called:
+                    stream.bind(called.format(path=tmp_path, n=n, nonce=laid.nonce))
+                stream.settimeout(10)
+                stream.connect(way)
+                assert stream.recv(64) == laid.nonce.encode()
 
 
 def test_the_table_says_the_same(person: Person) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -31,7 +32,9 @@ from tests.relay.guest import (
 )
 from tests.support.patience import PATIENCE_S
 from tests.upstream.socks_server import TorLike, echo, serving
+from torbox.netstack.dns import NameService
 from torbox.netstack.tcp.state import State
+from torbox.relay import worker as relay_worker
 from torbox.relay.worker import WorkerConfig, run_worker
 from torbox.report import FAILED, READY, Report
 from torbox.upstream.registry import parse_url
@@ -252,6 +255,21 @@ def test_an_epoll_that_cannot_be_had_is_told() -> None:
         assert process.status() == 1
     finally:
         process.close()
+
+
+@pytest.mark.parametrize("step", ["Memory", "NameService.warm_up"])
+def test_what_keeps_it_from_getting_as_far_as_being_sealed_is_told(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(relay_worker if step == "Memory" else NameService, step.rpartition(".")[2], fail)
+    with worker(BLOCK) as process:
+        message = process.message()
+        assert message.startswith(READY + FAILED)
+        assert b"Too many open files" in message
+        assert process.status() == 1
 
 
 def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:

@@ -50,6 +50,16 @@ def with_options() -> list[Command]:
     return [command for command in _below("torbox", parser()) if not command.is_group or command.options]
 
 
+def where_options_stand() -> dict[str, str]:
+    """Each option, and the first command that has it; "torbox" for those that stand before one."""
+    found = dict.fromkeys(parser()._option_string_actions, "torbox")
+    for command in with_options():
+        for action in command.options:
+            for name in action.option_strings:
+                found.setdefault(name, command.name)
+    return found
+
+
 def verbs() -> dict[str, str]:
     """Everything that a command line's first words can be, with its help: groups and commands."""
     return {command.name: command.help for command in _below("torbox", parser())}

@@ -240,10 +240,11 @@ def _dispatch(options: argparse.Namespace) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     first = arguments[0] if arguments else ""
     wanted = first if first in _COMMANDS else ""
-    if first and not wanted and first.partition("=")[0] not in _BEFORE_COMMANDS:
-        from torbox.cli import mistakes
+    before = first.startswith("-h") or first.partition("=")[0] in _BEFORE_COMMANDS  # -hx is -h with too much
+    if first and not wanted and not before:
+        from torbox.cli import commands, mistakes
 
-        raise mistakes.no_command(arguments, _COMMANDS)
+        raise mistakes.no_command(arguments, _COMMANDS, commands.where_options_stand())
     return parser(wanted).parse_args(list(arguments))
 
 

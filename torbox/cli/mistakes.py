@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torbox.errors import UsageError
-from torbox.profiles.kinds import did_you_mean, show
+from torbox.profiles.kinds import did_you_mean, nearest, show
 
 # What to say instead for a command that takes no program and was given one.
 _TO_RUN = {"torbox shell": "torbox run --", "torbox verify": "torbox run --verify --"}
@@ -16,28 +17,38 @@ _TO_RUN = {"torbox shell": "torbox run --", "torbox verify": "torbox run --verif
 def unrecognized(command: str, extra: Sequence[str], options: Iterable[str]) -> UsageError:
     """Of words that a command ("torbox run") has no use for, the first is judged; `options` are the known.
 
-    What follows an option that does not exist is not repeated: it may be a password.
+    What follows an option is not repeated: it may be a password.
     """
     advice = see_help(command)
     if extra[0].startswith("-"):
         return UsageError(f"{no_option(extra[0])}{_option_meant(extra[0], options)}", advice=advice)
     if command in _TO_RUN:
-        advice = f"To run a program: {_TO_RUN[command]} {shlex.join(extra)}\n{advice}"
-    return UsageError(f"unrecognized arguments: {' '.join(extra)}", advice=advice)
+        advice = f"To run a program: {_TO_RUN[command]} {_to_its_options(extra)}\n{advice}"
+    return UsageError(f"unrecognized arguments: {_to_its_options(extra)}", advice=advice)
 
 
-def no_command(words: Sequence[str], commands: Iterable[str]) -> UsageError:
-    """For a command line whose first word is no command of torbox's: a program, or an option too early."""
-    known = list(commands)
+def no_command(words: Sequence[str], commands: Iterable[str], options: Mapping[str, str]) -> UsageError:
+    """For a command line whose first word is no command of torbox's: a program, or an option.
+
+    `options` are all that there are, and the command, "torbox run", behind which each stands; "torbox" is for
+    those that stand before. What follows an option is not repeated: it may be a password.
+    """
+    known, advice = list(commands), see_help("torbox")
     if words[0].startswith("-"):
-        return UsageError(
-            f"{no_option(words[0])} before a command",
-            advice=f"Options stand behind the command: torbox run {_name(words[0])} …\n{see_help('torbox')}",
-        )
+        name, meant = _name(words[0]), ""
+        if name.startswith("--") and name not in options:
+            meant = nearest(name, options)
+        command = options.get(meant or name, "torbox run")
+        if command != "torbox":
+            advice = f"Options stand behind the command: {command} {meant or name} …\n{advice}"
+        hint = f"; did you mean '{meant}'?" if meant else ""
+        return UsageError(f"{no_option(name)} before a command{hint}", advice=advice)
+    meant = did_you_mean(words[0], known)
+    if not meant:
+        advice = f"To run a program: torbox run -- {_to_its_options(words)}\n{advice}"
     return UsageError(
-        f"no command of torbox is called {show(words[0])}{did_you_mean(words[0], known)}",
-        advice=f"There are {', '.join(known)}.\nTo run a program: torbox run -- {shlex.join(words)}\n"
-        f"{see_help('torbox')}",
+        f"no command of torbox is called {show(words[0])}{meant}",
+        advice=f"There are {', '.join(known)}.\n{advice}",
     )
 
 
@@ -56,6 +67,12 @@ def see_help(command: str) -> str:
 
 def no_option(word: str) -> str:
     return f"there is no option {_name(word)}"
+
+
+def _to_its_options(words: Sequence[str]) -> str:
+    """A program as it would be typed, as far as the first option; "…" for what follows."""
+    shown = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    return shlex.join(shown) + " …" * (len(shown) < len(words))
 
 
 def _name(word: str) -> str:

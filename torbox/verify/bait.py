@@ -126,7 +126,8 @@ def _serve(listener: socket.socket, word: bytes) -> None:
             except OSError:
                 return
             with peer, contextlib.suppress(OSError):
-                if not sender or isinstance(sender, bytes) or is_near(sender[0]):
+                # A Unix socket's peer is on this machine; what it gives for one is its name.
+                if listener.family == socket.AF_UNIX or is_near(sender[0]):
                     peer.sendall(word)
 
     threading.Thread(target=work, daemon=True).start()
@@ -137,9 +138,13 @@ def is_near(sender: str) -> bool:
 
     Tor's exit connects to a public address of this machine's as anybody on the Internet may, from a public
     one of its own. What did not go through it comes from one of this machine's, or from a private network.
+    What cannot be told counts as near: a leak too many is looked into, one that is not told is not.
     """
-    address = ipaddress.ip_address(sender)
-    own = {ipaddress.ip_address(each) for each in this_machine.addresses()}
+    try:
+        address = ipaddress.ip_address(sender)
+        own = {ipaddress.ip_address(each) for each in this_machine.addresses()}
+    except (OSError, ValueError):
+        return True
     return address in own or not address.is_global
 
 
