@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
@@ -106,7 +105,7 @@ def test_a_server_that_claims_a_long_answer_is_not_listened_to(claims: int) -> N
     ours, servers = socket.socketpair()
     with ours, servers:
         servers.sendall(struct.pack("<BxHI", 1, 0, claims) + bytes(24) + bytes(1000))
-        with pytest.raises(SetupError, match="does not answer"):
+        with pytest.raises(SetupError, match="Message too long"):
             x11.look_up(ours, [b"NAME"], b"")
 
 
@@ -116,15 +115,17 @@ def test_a_server_that_answers_little_by_little_has_one_deadline(monkeypatch: py
     stop = threading.Event()
 
     def answer() -> None:
-        with contextlib.suppress(OSError):
-            while not stop.wait(0.05):
-                servers.sendall(struct.pack("<B31x", 2))  # an event
+        for _ in range(100):
+            if stop.wait(0.05):
+                return
+            servers.sendall(struct.pack("<B31x", 2))  # an event
+        servers.shutdown(socket.SHUT_WR)
 
     with ours, servers:
         talker = threading.Thread(target=answer)
         talker.start()
         try:
-            with pytest.raises(SetupError, match="does not answer"):
+            with pytest.raises(SetupError, match="timed out"):
                 x11.look_up(ours, [b"NAME"], b"")
         finally:
             stop.set()
