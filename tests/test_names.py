@@ -23,6 +23,19 @@ def test_a_name_is_held_once_and_free_again_afterwards(tmp_path: Path) -> None:
     assert list((tmp_path / "torbox").iterdir()) == []
 
 
+def test_an_x_server_is_held_once_and_no_name_is_in_its_way(tmp_path: Path) -> None:
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    with names.claim_display(0, environ, "/nowhere"):
+        with (
+            pytest.raises(InUseError, match=r"another sandbox has windows on the X server :0.*pid"),
+            names.claim_display(0, environ, "/nowhere"),
+        ):
+            pass
+        with names.claim_display(1, environ, "/nowhere"), names.claim("X0", environ, "/nowhere"):
+            pass
+    assert list((tmp_path / "torbox").iterdir()) == []
+
+
 def test_the_file_of_a_killed_sandbox_does_not_hold_the_name(tmp_path: Path) -> None:
     (tmp_path / "torbox").mkdir()
     (tmp_path / "torbox" / "work.lock").write_text("4194999\n")

@@ -5,7 +5,7 @@
      ├── UsageError      2    the command line contradicts itself or is not understood
      ├── ProfileError    2    a profile is missing, malformed or wrong; lists every fault
      ├── SetupError      125  a step of the sandbox failed; names the step and what to do
-     ├── InUseError      125  another sandbox holds what this one wants: a name, or a home
+     ├── InUseError      125  another sandbox holds what this one wants: a name, a home, an X server
      ├── UpstreamError   125  no upstream can be reached, or its URL is wrong for this machine
      └── CommandError    126  the program is there but cannot be executed
                          127  the program is not there
@@ -68,7 +68,7 @@ class SetupError(TorboxError):
 
 
 class InUseError(TorboxError):
-    """Another sandbox holds what this one wants: a name, or a home."""
+    """Another sandbox holds what this one wants: a name, a home, or an X server."""
 
 
 class UpstreamError(TorboxError):

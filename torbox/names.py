@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Named sandboxes: `--name NAME` may be held by one sandbox at a time.
+"""What one sandbox may hold at a time: a name (`--name NAME`), and an X server as its only untrusted sandbox.
 
 The claim is a lock on a file in torbox's run directory, which the kernel lets go when the process
 dies, however it dies; the file itself is removed by whoever held it and ended in order.
@@ -28,10 +28,27 @@ def claim(name: str, environ: Mapping[str, str], home: str) -> Iterator[None]:
             " and begins with neither dot nor dash"
         )
     path = os.path.join(run_directory(environ, home), f"{name}.lock")
+    advice = "Choose another name, or end that one first."
+    with _claimed(path, f"--name {name}: a sandbox of this name is running", advice):
+        yield
+
+
+@contextlib.contextmanager
+def claim_display(number: int, environ: Mapping[str, str], home: str) -> Iterator[None]:
+    """Hold an X server for the time of the block: to it all untrusted programs are the same. InUseError."""
+    path = os.path.join(run_directory(environ, home), f".X{number}.lock")  # which is no sandbox's name
+    taken = f"another sandbox has windows on the X server :{number}, and each could see the other's"
+    advice = "End that one first, or start this one on Wayland or a server of its own: Xephyr :9; DISPLAY=:9."
+    with _claimed(path, taken, advice):
+        yield
+
+
+@contextlib.contextmanager
+def _claimed(path: str, taken: str, advice: str) -> Iterator[None]:
     try:
-        descriptor = _lock(path, name)
+        descriptor = _lock(path, taken, advice)
     except OSError as error:
-        raise SetupError("claim the name", error.errno or 0, path) from error
+        raise SetupError("lock a file", error.errno or 0, path) from error
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -42,7 +59,7 @@ def claim(name: str, environ: Mapping[str, str], home: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(path: str, name: str) -> int:
+def _lock(path: str, taken: str, advice: str) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -50,10 +67,7 @@ def _lock(path: str, name: str) -> int:
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)
-            raise InUseError(
-                f"--name {name}: a sandbox of this name is running (pid {holder or 'unknown'})",
-                advice="Choose another name, or end that one first.",
-            ) from None
+            raise InUseError(f"{taken} (pid {holder or 'unknown'})", advice=advice) from None
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)  # its last holder removed the file after we had opened it: again

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import shutil
+import socket
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from torbox import syscalls
-from torbox.desktop import bus
+from torbox.desktop import bus, doorman
 from torbox.desktop.bus import Introduction
 from torbox.errors import SetupError
 
@@ -177,6 +180,39 @@ def test_so_does_one_that_is_said_when_the_bus_asks() -> None:
 def test_a_line_without_an_end_is_not_waited_for() -> None:
     with pytest.raises(ValueError, match="without an end"):
         Introduction(os.getuid()).feed(b"x" * 20000)
+    with pytest.raises(ValueError, match="without an end"):
+        Introduction(os.getuid()).reply(b"x" * 20000)
+
+
+def test_the_bus_does_not_say_its_own_number() -> None:
+    number = b"0123456789abcdef" * 2
+    reply = message("<", "Hello", b"OK " + number + b"\r\n")
+    said = b"REJECTED EXTERNAL\r\nOK " + number + b"\r\nOK " + number + b"\r\nAGREE_UNIX_FD\r\n"
+    for step in (1, 7, 500):
+        introduction, content = Introduction(7), said + reply * 2
+        back = b"".join(introduction.reply(content[at : at + step]) for at in range(0, len(content), step))
+        assert back == said.replace(number, b"0" * 32) + reply * 2
+
+
+def test_of_a_real_bus_neither_its_greeting_nor_its_answer_tells_its_number(
+    session_bus: str, tmp_path: Path
+) -> None:
+    (number,) = re.findall(
+        "[0-9a-f]{32}", asked(f"unix:path={session_bus}", "org.freedesktop.DBus.GetId").stdout
+    )
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(doorman.listening(str(tmp_path / "door")))
+        door = doorman.Door(listener, session_bus, lambda: Introduction(os.getuid()), True)
+        stack.enter_context(doorman.posted([door]))
+        end = stack.enter_context(socket.socket(socket.AF_UNIX))
+        end.settimeout(20)
+        end.connect(str(tmp_path / "door"))
+        end.sendall(b"\0AUTH EXTERNAL 31303030\r\n")
+        assert end.recv(100) == b"OK " + b"0" * 32 + b"\r\n"
+        for method, works in (("GetId", False), ("ListNames", True)):
+            told = asked(f"unix:path={tmp_path}/door", f"org.freedesktop.DBus.{method}")
+            assert (told.returncode == 0) == works, told.stderr
+            assert number not in told.stdout + told.stderr
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

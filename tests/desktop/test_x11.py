@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from tests.support import display
 from tests.support.display import Display
 from torbox.desktop import x11
-from torbox.desktop.x11 import Cookie, Entrance
+from torbox.desktop.x11 import Cookie
 from torbox.errors import SetupError
 
 needs_a_server = pytest.mark.skipif(bool(display.missing()), reason=f"needs {display.missing()}")
@@ -98,15 +100,33 @@ def test_without_a_right_cookie_there_is_an_error_that_names_the_file(
         x11.admit(server_of(screen), str(wrong), trusted=False)
 
 
-@pytest.mark.parametrize(("order", "mark"), [("<", b"l"), (">", b"B")])
-def test_whatever_a_client_says_it_is_the_sandboxs_cookie_that_goes_on(order: str, mark: bytes) -> None:
-    said = struct.pack(f"{order}cxHHHHxx", mark, 11, 0, 4, 3) + b"NAMEabc\0" + b"first request"
-    wanted = struct.pack(f"{order}cxHHHHxx", mark, 11, 0, 18, 16) + b"MIT-MAGIC-COOKIE-1\0\0" + b"c" * 16
-    for step in (1, 5, 12, len(said)):
-        entrance, on = Entrance(b"c" * 16), b""
-        for at in range(0, len(said), step):
-            on += entrance.feed(said[at : at + step])[0]
-        assert on == wanted + b"first request"
-    assert Entrance(b"c").feed(b"")[0] == b""
-    with pytest.raises(ValueError, match="not X11"):
-        Entrance(b"c").feed(b"GET / HTTP/1.0")
+@pytest.mark.parametrize("claims", [0x3FFFFFFF, (64 << 10) // 4 + 1], ids=["4 GiB", "64 KiB and more"])
+def test_a_server_that_claims_a_long_answer_is_not_listened_to(claims: int) -> None:
+    ours, servers = socket.socketpair()
+    with ours, servers:
+        servers.sendall(struct.pack("<BxHI", 1, 0, claims) + bytes(24) + bytes(1000))
+        with pytest.raises(SetupError, match="Message too long"):
+            x11.look_up(ours, [b"NAME"], b"")
+
+
+def test_a_server_that_answers_little_by_little_has_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(x11, "_TIMEOUT_S", 0.2)
+    ours, servers = socket.socketpair()
+    stop = threading.Event()
+
+    def answer() -> None:
+        for _ in range(100):
+            if stop.wait(0.05):
+                return
+            servers.sendall(struct.pack("<B31x", 2))  # an event
+        servers.shutdown(socket.SHUT_WR)
+
+    with ours, servers:
+        talker = threading.Thread(target=answer)
+        talker.start()
+        try:
+            with pytest.raises(SetupError, match="timed out"):
+                x11.look_up(ours, [b"NAME"], b"")
+        finally:
+            stop.set()
+            talker.join()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import display
+from tests.support import display, x_client
 from tests.support.confined import taken_over
 from tests.support.display import Display
 from tests.support.people import Person
@@ -108,9 +108,8 @@ def screen(person: Person, session: Session) -> Iterator[Display]:
 # What a program asks of the X server beyond its own windows: a picture of another's, and the keys that are
 # pressed; and whether it has the extension that presses keys.
 LOOK = r"""
-import re, socket, struct, subprocess
-tree = subprocess.run(["xwininfo", "-root", "-tree"], capture_output=True, text=True)
-secret = int(re.search(r'(0x\w+) "secret"', tree.stdout)[1], 16)
+import socket, struct, subprocess, sys
+secret = int(sys.argv[1])
 for name, request in {
     "picture": struct.pack("<BBHIhhHHI", 73, 2, 5, secret, 0, 0, 4, 4, 0xFFFFFFFF),
     "keys": struct.pack("<BxH", 44, 1),
@@ -131,15 +130,72 @@ print("pressing", "reply" if "XTEST" in told else "denied")
 
 @needs(*display.NEEDS, "xev")
 def test_an_untrusted_program_gets_no_picture_and_no_key_of_others(session: Session, screen: Display) -> None:
-    del screen
+    secret = screen.wait_for("secret")
     # The server itself would let this user's programs in without a cookie, and trust them.
-    seen = session.run('x11 = "untrusted"', "python3", "-c", LOOK)
+    seen = session.run('x11 = "untrusted"', "python3", "-c", LOOK, secret)
     assert seen.stdout.splitlines() == ["picture denied", "keys denied", "pressing denied"], seen.stderr
     inside = session.run(
         'x11 = "untrusted"', "sh", "-c", "echo $DISPLAY; ls /tmp/.X11-unix; ls -A /run/user/1000"
     )
     assert inside.stdout.splitlines() == [":0", "X0"]
     assert session.leftovers() == []
+
+
+@needs(*display.NEEDS, "xev")
+def test_an_untrusted_program_has_a_clipboard_of_its_own_and_learns_nothing_of_others(
+    session: Session, screen: Display
+) -> None:
+    source = Path(x_client.__file__).read_text()
+    server = f"/tmp/.X11-unix/X{screen.name[1:]}"
+    user = subprocess.Popen(
+        session.command("python3", "-c", source, server, "own"),
+        env=session.environment,
+        cwd="/",
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with user:
+        try:
+            assert user.stdout is not None
+            assert user.stdout.readline() == "ready\n"
+            seen = session.run('x11 = "untrusted"', "python3", "-c", source, "/tmp/.X11-unix/X0", "look")
+            after = screen.tool("xprop", "-root", "PULSE_SERVER")
+            assert screen.windows("changed") == []
+        finally:
+            user.terminate()
+        assert user.stdout.read() == ""  # nobody has taken the clipboard
+    assert seen.stdout.splitlines() == [
+        "clipboard: nothing",
+        "another selection: nothing",
+        "others: True b''",
+        "root: b''",
+        "own: True",
+        "pasted: hunter2",
+        "keyboard: 0 b''",  # where a key is held down, and the focus is elsewhere
+    ], seen.stderr
+    assert "unix:/run/user/1000/pulse/native" in after
+
+
+@needs(*display.NEEDS, "xev")
+def test_a_second_untrusted_sandbox_does_not_start_on_the_same_x_server(
+    person: Person, session: Session, screen: Display
+) -> None:
+    run = ("run", "--profile", session.profile('x11 = "untrusted"'), "--upstream", "block")
+    first = subprocess.Popen(
+        person.command(*run, "sh", "-c", "echo ready; read -r line"),
+        env=session.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+    )
+    with first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"ready\n"
+        second = person.run(*run, "true", environment=session.environment)
+        assert second.returncode == 125
+        assert f"another sandbox has windows on the X server {screen.name}" in second.stderr
+        assert "Xephyr" in second.stderr
+    assert person.run(*run, "true", environment=session.environment).returncode == 0
 
 
 HOSTILE = """
@@ -200,7 +256,7 @@ def test_a_doorman_who_is_taken_over_has_the_servers_socket_and_nothing_else(
 
 @needs(*display.NEEDS, "xev")
 def test_a_trusted_one_does_and_the_user_is_warned(session: Session, screen: Display) -> None:
-    seen = session.run('x11 = "trusted"', "python3", "-c", LOOK)
+    seen = session.run('x11 = "trusted"', "python3", "-c", LOOK, screen.wait_for("secret"))
     assert seen.stdout.splitlines() == ["picture reply", "keys reply", "pressing reply"], seen.stderr
     assert "torbox: warning: X11, trusted: the program can read every key" in seen.stderr
     cookie = Path(screen.environment["XAUTHORITY"]).read_bytes()[-16:].hex()

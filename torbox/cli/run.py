@@ -69,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         if options.name is not None:
             stack.enter_context(names.claim(options.name, os.environ, home))
+        if the_plan.desktop is not None and (number := the_plan.desktop.only_display) is not None:
+            stack.enter_context(names.claim_display(number, os.environ, home))
         capture = None
         if the_plan.pcap:
             from torbox import capture_file

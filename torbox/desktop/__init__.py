@@ -72,6 +72,11 @@ class Shared:
         exposed = tuple(sentence for key, sentence in self.exposes if key in loud)
         return (*exposed, f"no window can be opened: {self.no_display}") if self.no_display else exposed
 
+    @property
+    def only_display(self) -> int | None:
+        """The X server that no second untrusted sandbox may have: to it all such programs are equal."""
+        return int(self.display.rpartition("X")[2]) if self.display and not self.x11_trusted else None
+
     def lines(self) -> Iterator[str]:
         """What is shared and what each part exposes, and what was to be and is not there."""
         yield from (f"desktop.{key}: {sentence}" for key, sentence in self.exposes)
@@ -242,7 +247,7 @@ def _start(
     `held` keeps the X server's cookie valid. To a server that does not know it (one that has been restarted)
     a client is the user's own, whom it may let in without, with everything allowed.
     """
-    from torbox.desktop import bus, doorman, pulse, x11
+    from torbox.desktop import bus, doorman, pulse, x11_filter
 
     doors = []
 
@@ -257,8 +262,9 @@ def _start(
         listener = stack.enter_context(doorman.listening(name))
         doors.append(doorman.Door(listener, server, judge, descriptors, at_most))
 
-    if shared.display and not shared.x11_trusted:
-        door(f"{shared.directory}/X", shared.display, lambda: x11.Entrance(cookie))
+    if held is not None and not shared.x11_trusted:
+        clients = x11_filter.Clients(cookie, x11_filter.numbers(held))
+        door(f"{shared.directory}/X", shared.display, clients.enter)
     if shared.pulse:
         door(
             f"{shared.directory}/pulse",

@@ -11,7 +11,9 @@ Between proxy and bus stands `Introduction`, for what the proxy does not do. A p
 number which user it is (D-Bus Specification, EXTERNAL), and that inside is everybody's, not this user's:
 the bus would not believe it, so the right number is put in. And whoever is on the bus answers, by the library
 that he uses, what this machine's id is (org.freedesktop.DBus.Peer), as the bus tells by which process a name
-is owned: such a question goes on as one for a method that nobody has, of the same length, and is answered so.
+is owned and what its own id is, the same in all sandboxes of a session: such a question goes on as one for a
+method that nobody has, of the same length, and is answered so. The bus says its id in its introduction, too:
+there it is zeros.
 """
 
 from __future__ import annotations
@@ -43,11 +45,14 @@ _HEADER = struct.Struct("cBBBIII")  # a message's, up to its fields: of the body
 _FIELDS_MAX = 64 << 10  # bytes of a message's fields; some hundred are usual
 _TELLING = (
     b"GetMachineId",  # of org.freedesktop.DBus.Peer; the rest of the bus itself
+    b"GetId",
     b"GetConnectionCredentials",
     b"GetConnectionUnixProcessID",
     b"GetConnectionSELinuxSecurityContext",
 )
 _SAYS_WHO = re.compile(rb"((?:AUTH EXTERNAL|DATA) )([0-9a-fA-F]+)(\r\n)")  # at once, or when asked
+_ADDRESSED = re.compile(rb"OK [0-9a-fA-F]{32}\r\n")  # the same number as GetId's
+_NO_ADDRESS = b"OK " + b"0" * 32 + b"\r\n"
 _MECHANISM = re.compile(rb"\0?AUTH *(\S*).*\r\n", re.DOTALL)
 
 
@@ -70,6 +75,8 @@ class Introduction:
         self._is_external = False  # the mechanism that was chosen last
         self._is_in = False
         self._passing = 0  # bytes of a message's body that are still to come
+        self._told = bytearray()  # of the bus's line
+        self._is_met = False  # what comes from the bus are messages
 
     def feed(self, content: bytes) -> tuple[bytes, bytes]:
         """What goes on to the bus. Raises ValueError for a line without an end and what is no message."""
@@ -118,8 +125,25 @@ class Introduction:
         return bytes(on)
 
     def reply(self, content: bytes) -> bytes:
-        """All that comes back."""
-        return content
+        """What comes back, without the bus's own number. ValueError for a line without an end."""
+        if self._is_met:
+            return content
+        told, back = self._told, bytearray()
+        told += content
+        while told and not self._is_met:
+            if told[0] in b"lB":  # a message's byte order, which no line of the bus's begins with
+                self._is_met = True
+                back += told
+                told.clear()
+            elif (end := told.find(b"\r\n")) >= 0:
+                line = bytes(told[: end + 2])
+                del told[: end + 2]
+                back += _NO_ADDRESS if _ADDRESSED.fullmatch(line) else line
+            elif len(told) > _LINE_MAX:
+                raise ValueError("a line without an end")
+            else:
+                break
+        return bytes(back)
 
 
 def _harmless(header: bytes, order: str) -> bytes:

@@ -63,9 +63,10 @@ _OPENS = "are players outside, which would fetch what they are told past Tor"
 
 EXPOSES = {
     "x11 untrusted": (
-        "X11, untrusted: the program opens windows, and gets no picture and no key of others'; it sees their "
-        "titles, which may tell who you are; it can still grab the keyboard while it has the focus, and fill "
-        "the screen with what looks like something else."
+        "X11, untrusted: the program opens windows, and gets no picture, key, title or clipboard of others'; "
+        "copy and paste work within the sandbox alone; it sees where other windows and the pointer are and "
+        "your X resources, can take the focus and the pointer, and can fill the screen with what looks like "
+        "something else; one such sandbox at a time may use an X server."
     ),
     "x11 trusted": (
         "X11, trusted: the program can read every key you type and all that is on your screen, and type "
