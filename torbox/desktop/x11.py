@@ -219,11 +219,13 @@ def _exactly(connection: socket.socket, size: int, until: float) -> bytes:
     """So many bytes, if they are all there in time (time.monotonic())."""
     found = bytearray()
     while len(found) < size:
-        left = until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        connection.settimeout(left)
-        chunk = connection.recv(size - len(found))
+        connection.settimeout(
+            max(until - time.monotonic(), 1e-6)
+        )  # 0 would be not to wait, and another error
+        try:
+            chunk = connection.recv(size - len(found))
+        except TimeoutError:  # Python's own has no number
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
         if not chunk:
             raise ConnectionResetError(104, "Connection reset by peer")
         found += chunk
