@@ -219,9 +219,8 @@ def _exactly(connection: socket.socket, size: int, until: float) -> bytes:
     """So many bytes, if they are all there in time (time.monotonic())."""
     found = bytearray()
     while len(found) < size:
-        connection.settimeout(
-            max(until - time.monotonic(), 1e-6)
-        )  # 0 would be not to wait, and another error
+        left = until - time.monotonic()
+        connection.settimeout(max(left, 1e-6))  # 0 would be not to wait, and another error
         try:
             chunk = connection.recv(size - len(found))
         except TimeoutError:  # Python's own has no number
