@@ -106,8 +106,8 @@ def run_worker(
                     pass
     except CaptureError:
         return CAPTURE_LOST
-    except OSError as error:  # reading or writing the tun: its namespace is gone, or its interface is down
-        report.failed(str(error))  # only of what came before it was sealed
+    except OSError as ended:  # reading or writing the tun: its namespace is gone, or its interface is down
+        report.failed(str(ended))  # only of what came before it was sealed
         return 0 if stopped else 1
     finally:
         relay.close()
