@@ -27,6 +27,7 @@ SUITES = (
 # These replace a function of a module, or a method of an object, which compiled code does not look for.
 LOOK_INSIDE = (
     "tests/netstack/tcp/test_prediction.py",
+    "tests/relay/test_worker.py::test_what_keeps_it_from_getting_as_far_as_being_sealed_is_told",
     "tests/relay/test_services.py::test_no_event_is_waited_for_while_queries_wait_for_their_turn",
 )
 
