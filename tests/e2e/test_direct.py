@@ -80,7 +80,7 @@ if not far:
         assert not libc.unshare(0x40000000), "CLONE_NEWNET"
         os.write(reported, b"made\n")
         while "veth1" not in os.listdir("/proc/self/net/dev_snmp6"):
-            time.sleep(0.01)
+            time.sleep(0.01)  # the link comes from another process; looked for, never waited out
         ip("link", "set", "lo", "up")
         for address in ("192.175.48.80/24", "192.175.48.53/24"):
             ip("addr", "add", address, "dev", "veth1")
